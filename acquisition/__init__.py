@@ -1,0 +1,1 @@
+"""Gathers speech, noise and rooms to train on. Imports nothing of ours."""

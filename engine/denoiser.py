@@ -1,0 +1,138 @@
+"""A hop comes in; the denoiser returns a hop.
+
+Not here: device rates and block sizes (``pipeline``), threads (``live``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.errors import ModelError
+from engine.network import Estimator
+from engine.stft import Analysis, Complex, Float, Synthesis, to_db
+
+MAX_LIMIT_DB = 100.0
+"""An attenuation limit from which on nothing audible is left."""
+
+# Samples are within ±1; what is far outside is a broken driver, not sound, and its
+# square would overflow float32 before long.
+_ABSURD = 1e4
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """What a user may turn while sound runs. Replaced whole, read once a hop."""
+
+    limit_db: float = MAX_LIMIT_DB
+    """No bin is turned down by more than this [dB], 0…100; 0 changes nothing."""
+    bypass: bool = False
+    """Let the sound through as it is, delayed as if it had been cleaned."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.limit_db <= MAX_LIMIT_DB:
+            raise ValueError(f"limit should be within 0…{MAX_LIMIT_DB:.0f} dB, got {self.limit_db}")
+
+    @property
+    def floor(self) -> float:
+        """The least gain of any bin."""
+        return 0.0 if self.limit_db >= MAX_LIMIT_DB else float(10.0 ** (-self.limit_db / 20.0))
+
+
+class Frame(NamedTuple):
+    """What a viewer may see of one frame; never changed once published."""
+
+    noisy_db: Float
+    """(n_fft // 2 + 1,) [dB re full-scale sine]."""
+    gain: Float
+    """(n_fft // 2 + 1,) in [0, 1], as applied."""
+    speech: float
+    """Probability of voice in the frame, in [0, 1]."""
+
+
+class Denoiser:
+    """Takes noise out of a stream of hops at the model's sample rate.
+
+    ``fault`` is None, or why the last hop went through uncleaned: a failing network
+    never stops the sound, it only stops cleaning it until it answers again.
+    """
+
+    def __init__(self, network: Estimator, knobs: Knobs | None = None) -> None:
+        self.spec = network.spec
+        self.knobs = knobs or Knobs()
+        self._network = network
+        self._analysis = Analysis(self.spec)
+        self._synthesis = Synthesis(self.spec)
+        self.reset()
+
+    @property
+    def latency(self) -> int:
+        """Delay between a sample going in and the same sample coming out [samples]."""
+        return self.spec.latency
+
+    def reset(self) -> None:
+        """Forget everything heard, as if new; the knobs stay."""
+        self._analysis.reset()
+        self._synthesis.reset()
+        self._state = self._network.initial_state()
+        silence = np.zeros(self.spec.n_spectrum, np.complex64)
+        self._waiting: deque[Complex] = deque([silence] * self.spec.lookahead)
+        self.fault: ModelError | None = None
+        self.frame = Frame(
+            to_db(silence, self.spec), np.ones(self.spec.n_spectrum, np.float32), 0.0
+        )
+
+    def process(self, hop: Float) -> Float:
+        """Clean one hop.
+
+        Parameters
+        ----------
+        hop : (hop,) float32 in [-1, 1]; NaN, infinity and absurd values count as silence
+
+        Returns
+        -------
+        (hop,) float32, ``latency`` samples behind
+
+        Raises
+        ------
+        ValueError : wrong shape or type
+        """
+        if hop.shape != (self.spec.hop,) or hop.dtype != np.float32:
+            raise ValueError(
+                f"hop should be ({self.spec.hop},) float32, got {hop.shape} {hop.dtype}"
+            )
+        spectrum = self._analysis(_only_sound(hop))
+        noisy_db = to_db(spectrum, self.spec)
+        gain, speech = self._estimate(noisy_db)
+        self._waiting.append(spectrum)
+        self.frame = Frame(noisy_db, gain, speech)
+        return self._synthesis(self._waiting.popleft() * gain)
+
+    def _estimate(self, noisy_db: Float) -> tuple[Float, float]:
+        """Gain of every bin of the spectrum, and the probability of speech."""
+        spec, knobs = self.spec, self.knobs
+        try:
+            estimate = self._network(noisy_db[np.newaxis, : spec.n_bins], self._state)
+        except ModelError as error:
+            self.fault = error
+            self._state = self._network.initial_state()
+            return np.ones(spec.n_spectrum, np.float32), 0.0
+        self.fault = None
+        self._state = estimate.state
+        gain = np.zeros(spec.n_spectrum, np.float32)
+        gain[: spec.n_bins] = estimate.gain[0]
+        if spec.above == "hold":
+            # One bin jumps about; the mean of the top eighth is steady.
+            gain[spec.n_bins :] = estimate.gain[0, -max(1, spec.n_bins // 8) :].mean()
+        least = 1.0 if knobs.bypass else knobs.floor
+        return np.clip(gain, np.float32(least), np.float32(1.0)), float(estimate.speech[0])
+
+
+def _only_sound(hop: Float) -> Float:
+    """The hop with every sample that cannot be sound replaced by silence."""
+    if np.abs(hop).max() < _ABSURD:  # False as well when a NaN is among them
+        return hop
+    return np.where(np.abs(hop) < _ABSURD, hop, np.float32(0.0))

@@ -1,0 +1,115 @@
+"""Change of sample rate in a stream, at a few milliseconds' delay.
+
+A polyphase windowed-sinc filter (Smith, "Digital Audio Resampling", CCRMA 2002)
+without phase of its own: sample k that comes out stands for the time k / rate_out,
+and is withheld until the samples after it that the filter needs have come in.
+Not here: whole files at studio quality (soxr does that for training data).
+"""
+
+from __future__ import annotations
+
+from math import ceil, gcd
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from engine.stft import Float
+
+# Pass band up to 0.84 of the lower Nyquist frequency, stop band from it on: 4.6 kHz
+# pass at 11025 Hz, for a filter of under 3 ms to either side.
+_PASS = 0.84
+_ATTENUATION_DB = 80.0
+_MAX_PHASES = 4096
+
+
+class Resampler:
+    """Blocks of any length at one rate in, blocks at another rate out.
+
+    Parameters
+    ----------
+    rate_in, rate_out : [Hz]
+
+    Raises
+    ------
+    ValueError : a rate is not positive, or their ratio has terms that are too large
+    """
+
+    def __init__(self, rate_in: int, rate_out: int) -> None:
+        if rate_in <= 0 or rate_out <= 0:
+            raise ValueError(f"rates should be positive, got {rate_in} and {rate_out} Hz")
+        divisor = gcd(rate_in, rate_out)
+        self._up, self._down = rate_out // divisor, rate_in // divisor
+        if self._up > _MAX_PHASES:
+            raise ValueError(f"{rate_in} Hz to {rate_out} Hz would need {self._up} filter phases")
+        self._filter = _polyphase(rate_in, rate_out, self._up)
+        self._half = self._filter.shape[1] // 2
+        self.rate_in, self.rate_out = rate_in, rate_out
+        self.reset()
+
+    @property
+    def latency_s(self) -> float:
+        """How long a sample is withheld for the ones after it [s]."""
+        return 0.0 if self._up == self._down else self._half / self.rate_in
+
+    def reset(self) -> None:
+        """Forget everything heard."""
+        # Silence before the first sample, so that output 0 stands for input 0.
+        self._heard = np.zeros(self._half, np.float32)
+        self._first = -self._half  # index in the stream of _heard[0]
+        self._next_out = 0
+
+    def process(self, block: Float) -> Float:
+        """Return every output sample that can be known now: (m,) float32, m ≥ 0.
+
+        Parameters
+        ----------
+        block : (n,) float32, any n ≥ 0
+        """
+        if self._up == self._down:
+            return block
+        self._heard = np.concatenate([self._heard, block])
+        known = self._first + len(self._heard)  # samples 0 … known − 1 of the stream are here
+        # Output k sits at input position k·down/up and needs `half` samples after it.
+        last = ((known - self._half) * self._up - 1) // self._down
+        if last < self._next_out:
+            return np.zeros(0, np.float32)
+        position = np.arange(self._next_out, last + 1, dtype=np.int64) * self._down
+        start = position // self._up - self._half + 1 - self._first
+        taps = sliding_window_view(self._heard, 2 * self._half)[start]
+        made = np.einsum("ij,ij->i", taps, self._filter[position % self._up])
+        self._next_out = last + 1
+        needed = (self._next_out * self._down) // self._up - self._half + 1 - self._first
+        self._heard = self._heard[needed:].copy()
+        self._first += needed
+        return made
+
+    def flush(self, n_in: int) -> Float:
+        """The samples still withheld when ``n_in`` samples have come in all; then ``reset``.
+
+        All blocks and this make ``ceil(n_in · rate_out / rate_in)`` samples.
+        """
+        wanted = ceil(n_in * self._up / self._down)
+        rest = wanted - self._next_out
+        if self._up == self._down:
+            return np.zeros(0, np.float32)
+        made = self.process(np.zeros(2 * self._half + 1, np.float32))[:rest]
+        self.reset()
+        return made
+
+
+def _polyphase(rate_in: int, rate_out: int, up: int) -> Float:
+    """One row of taps for each of ``up`` positions between two input samples."""
+    lower = min(rate_in, rate_out) / 2.0
+    width = (1.0 - _PASS) * lower / rate_in  # transition [cycles per input sample]
+    # Kaiser's estimates of the length and the shape for an attenuation (1974).
+    n_taps = (_ATTENUATION_DB - 7.95) / (14.36 * width)
+    beta = 0.1102 * (_ATTENUATION_DB - 8.7)
+    half = ceil(n_taps / 2.0) + 1
+    cut_off = (1.0 + _PASS) * lower / rate_in  # twice the mid-transition frequency
+    phase = np.arange(up)[:, np.newaxis] / up
+    tap = np.arange(-half + 1, half + 1)[np.newaxis, :]
+    distance = tap - phase  # input samples between a tap and the output position
+    shape = np.i0(beta * np.sqrt(np.clip(1.0 - (distance / half) ** 2, 0.0, None))) / np.i0(beta)
+    rows = cut_off * np.sinc(cut_off * distance) * shape
+    rows /= rows.sum(axis=1, keepdims=True)  # a constant stays that constant in every phase
+    return rows.astype(np.float32)

@@ -1,0 +1,172 @@
+"""Short-time Fourier transform, one hop at a time or a whole signal at once.
+
+The whole-signal functions give the very frames and samples that the streaming
+objects give: training and serving share this one feature code. Not here: gains.
+
+Frame k ends with hop k, so it covers samples ``[(k + 1)·hop − n_fft, (k + 1)·hop)``
+with silence before the signal.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from engine.spec import ModelSpec
+
+Float = NDArray[np.float32]
+Complex = NDArray[np.complex64]
+
+
+@lru_cache(maxsize=64)
+def window(name: str, n_fft: int) -> Float:
+    """Periodic window; computed once, so it must not be written to.
+
+    Parameters
+    ----------
+    name : ``hann``, ``sqrt_hann`` or ``rect``
+    n_fft : length [samples]
+
+    Returns
+    -------
+    (n_fft,) float32 in [0, 1]
+
+    Examples
+    --------
+    >>> window("hann", 4).tolist()
+    [0.0, 0.5, 1.0, 0.5]
+    """
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    shapes = {"rect": np.ones(n_fft), "hann": hann, "sqrt_hann": np.sqrt(hann)}
+    if name not in shapes:
+        raise ValueError(f"window should be one of {', '.join(shapes)}, got {name!r}")
+    shape = shapes[name].astype(np.float32)
+    shape.flags.writeable = False
+    return shape
+
+
+@lru_cache(maxsize=64)
+def _full_scale(name: str, n_fft: int) -> np.float32:
+    """1 / |X| of a full-scale sine at a bin centre, which is sum(window) / 2."""
+    return np.float32(2.0 / window(name, n_fft).sum(dtype=np.float64))
+
+
+def synthesis_window(spec: ModelSpec) -> Float:
+    """The synthesis window, scaled so that analysis followed by overlap-add is a pure delay.
+
+    Dividing by the overlapped product of both windows makes any pair invertible
+    (Griffin & Lim 1984, weighted overlap-add), as long as that sum has no zero.
+    Returns (n_fft,) float32; raises ValueError for a pair that cannot be inverted.
+    """
+    analysis = window(spec.window, spec.n_fft).astype(np.float64)
+    synthesis = window(spec.synthesis_window, spec.n_fft).astype(np.float64)
+    overlapped = np.zeros(spec.hop)
+    for start in range(0, spec.n_fft, spec.hop):
+        part = (analysis * synthesis)[start : start + spec.hop]
+        overlapped[: len(part)] += part
+    if overlapped.min() < 1e-3:
+        raise ValueError(
+            f"windows {spec.window}/{spec.synthesis_window} with n_fft {spec.n_fft} and hop "
+            f"{spec.hop} leave gaps: use a hop of at most half of n_fft"
+        )
+    repeated = np.tile(overlapped, -(-spec.n_fft // spec.hop))[: spec.n_fft]
+    return (synthesis / repeated).astype(np.float32)
+
+
+class Analysis:
+    """Hops in, spectra out.
+
+    ``analysis(hop)`` takes (hop,) float32 and returns (n_fft // 2 + 1,) complex64.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._window = window(spec.window, spec.n_fft)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every sample heard."""
+        self._recent = np.zeros(self._spec.n_fft, np.float32)
+
+    def __call__(self, hop: Float) -> Complex:
+        keep = self._spec.n_fft - self._spec.hop
+        self._recent[:keep] = self._recent[self._spec.hop :]
+        self._recent[keep:] = hop
+        return np.fft.rfft(self._recent * self._window).astype(np.complex64, copy=False)
+
+
+class Synthesis:
+    """Spectra in, hops out, by overlap-add.
+
+    ``synthesis(spectrum)`` takes (n_fft // 2 + 1,) complex64 and returns (hop,) float32.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._window = synthesis_window(spec)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the overlap of earlier frames."""
+        self._overlap = np.zeros(self._spec.n_fft, np.float32)
+
+    def __call__(self, spectrum: Complex) -> Float:
+        spec = self._spec
+        self._overlap += np.fft.irfft(spectrum, spec.n_fft) * self._window
+        done = self._overlap[: spec.hop].copy()
+        self._overlap[: spec.n_fft - spec.hop] = self._overlap[spec.hop :]
+        self._overlap[spec.n_fft - spec.hop :] = 0.0
+        return done
+
+
+def stft(signal: Float, spec: ModelSpec) -> Complex:
+    """All frames of a signal, as ``Analysis`` would give them.
+
+    Parameters
+    ----------
+    signal : (n_samples,) or (n_clips, n_samples) float32; a last incomplete hop is dropped
+
+    Returns
+    -------
+    (n_frames, n_fft // 2 + 1) or (n_clips, n_frames, n_fft // 2 + 1) complex64
+    """
+    n_frames = signal.shape[-1] // spec.hop
+    if n_frames == 0:
+        return np.zeros((*signal.shape[:-1], 0, spec.n_spectrum), np.complex64)
+    before = np.zeros((*signal.shape[:-1], spec.n_fft - spec.hop), np.float32)
+    padded = np.concatenate([before, signal[..., : n_frames * spec.hop]], axis=-1)
+    frames = sliding_window_view(padded, spec.n_fft, axis=-1)[..., :: spec.hop, :]
+    windowed = frames * window(spec.window, spec.n_fft)
+    return np.fft.rfft(windowed).astype(np.complex64, copy=False)
+
+
+def istft(spectra: Complex, spec: ModelSpec) -> Float:
+    """Overlap-add all frames, as ``Synthesis`` would: delayed by ``n_fft − hop`` samples.
+
+    Parameters
+    ----------
+    spectra : (n_frames, n_fft // 2 + 1) complex64
+
+    Returns
+    -------
+    (n_frames · hop,) float32
+    """
+    frames = np.fft.irfft(spectra, spec.n_fft) * synthesis_window(spec)
+    n_frames, hop = len(spectra), spec.hop
+    signal = np.zeros(n_frames * hop + spec.n_fft, np.float32)
+    for k, frame in enumerate(frames):
+        signal[k * hop : k * hop + spec.n_fft] += frame
+    return signal[: n_frames * hop]
+
+
+def to_db(spectrum: Complex, spec: ModelSpec) -> Float:
+    """Level of each bin [dB], 0 for a full-scale sine at a bin centre, clamped at ``floor_db``.
+
+    Any shape; complex64 in, float32 out.
+    """
+    magnitude = np.abs(spectrum) * _full_scale(spec.window, spec.n_fft)
+    floor = np.float32(10.0 ** (spec.floor_db / 20.0))
+    return np.float32(20.0) * np.log10(np.maximum(magnitude, floor))

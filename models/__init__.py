@@ -1,0 +1,8 @@
+"""Models that describe themselves, one card each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+"""Where the shipped ``.onnx`` files lie."""
