@@ -1,0 +1,41 @@
+"""What every test may ask for: seeded chance, the two settings, and real tiny models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from engine.network import Network
+from engine.spec import ModelSpec
+from tests import onnx_models
+
+
+def pytest_report_header() -> str:
+    return f"numpy {np.__version__}, onnxruntime {onnxruntime.__version__}"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same drawn numbers in every run, so that a red one can be replayed."""
+    return np.random.default_rng(20240711)
+
+
+@pytest.fixture(params=[onnx_models.CLASSIC, onnx_models.FULLBAND], ids=lambda spec: spec.name)
+def spec(request: pytest.FixtureRequest) -> ModelSpec:
+    """Each of the two settings in turn."""
+    return request.param
+
+
+@pytest.fixture
+def identity(tmp_path: Path, spec: ModelSpec) -> Network:
+    """An opened model whose gains are 1."""
+    return Network(onnx_models.write_identity(tmp_path / "identity.onnx", spec), provider="cpu")
+
+
+@pytest.fixture
+def lstm(tmp_path: Path, spec: ModelSpec) -> Network:
+    """An opened model with state and gains that differ by bin and time."""
+    return Network(onnx_models.write_lstm(tmp_path / "lstm.onnx", spec), provider="cpu")
