@@ -7,7 +7,6 @@ Not here: reading the file (``network``) or using the numbers (``stft``).
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -148,7 +147,7 @@ def _type_name(wanted: type | tuple[type, ...]) -> str:
 
 
 def _in_range(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
+    if not low <= value <= high:  # False for NaN; an int may be beyond any float
         raise ModelError(f"{name} should be within {low}…{high}, found {value}")
 
 
