@@ -19,7 +19,9 @@ from engine.stft import Float
 # pass at 11025 Hz, for a filter of under 3 ms to either side.
 _PASS = 0.84
 _ATTENUATION_DB = 80.0
-_MAX_PHASES = 4096
+# Rates with no common factor need a phase for each output sample of a second: 32 MB hold
+# every rate from 8 to 96 kHz against 11025 Hz, 44056 Hz (NTSC) and its like included.
+_MAX_TAPS = 8 * 1024 * 1024
 
 
 class Resampler:
@@ -39,8 +41,6 @@ class Resampler:
             raise ValueError(f"rates should be positive, got {rate_in} and {rate_out} Hz")
         divisor = gcd(rate_in, rate_out)
         self._up, self._down = rate_out // divisor, rate_in // divisor
-        if self._up > _MAX_PHASES:
-            raise ValueError(f"{rate_in} Hz to {rate_out} Hz would need {self._up} filter phases")
         self._filter = _polyphase(rate_in, rate_out, self._up)
         self._half = self._filter.shape[1] // 2
         self.rate_in, self.rate_out = rate_in, rate_out
@@ -66,7 +66,7 @@ class Resampler:
         block : (n,) float32, any n ≥ 0
         """
         if self._up == self._down:
-            return block
+            return block.copy()  # the caller may reuse the block
         self._heard = np.concatenate([self._heard, block])
         known = self._first + len(self._heard)  # samples 0 … known − 1 of the stream are here
         # Output k sits at input position k·down/up and needs `half` samples after it.
@@ -106,10 +106,15 @@ def _polyphase(rate_in: int, rate_out: int, up: int) -> Float:
     beta = 0.1102 * (_ATTENUATION_DB - 8.7)
     half = ceil(n_taps / 2.0) + 1
     cut_off = (1.0 + _PASS) * lower / rate_in  # twice the mid-transition frequency
-    phase = np.arange(up)[:, np.newaxis] / up
-    tap = np.arange(-half + 1, half + 1)[np.newaxis, :]
-    distance = tap - phase  # input samples between a tap and the output position
-    shape = np.i0(beta * np.sqrt(np.clip(1.0 - (distance / half) ** 2, 0.0, None))) / np.i0(beta)
-    rows = cut_off * np.sinc(cut_off * distance) * shape
-    rows /= rows.sum(axis=1, keepdims=True)  # a constant stays that constant in every phase
-    return rows.astype(np.float32)
+    if up * 2 * half > _MAX_TAPS:
+        raise ValueError(f"{rate_in} Hz to {rate_out} Hz would need a filter of {up} phases")
+    tap = np.arange(-half + 1, half + 1)
+    table = np.empty((up, 2 * half), np.float32)
+    for start in range(0, up, 1024):  # in parts: float64 throughout would take ten times the room
+        phase = np.arange(start, min(start + 1024, up))[:, np.newaxis] / up
+        distance = tap - phase  # input samples between a tap and the output position
+        inside = np.sqrt(np.clip(1.0 - (distance / half) ** 2, 0.0, None))
+        rows = np.sinc(cut_off * distance) * np.i0(beta * inside)
+        rows /= rows.sum(axis=1, keepdims=True)  # a constant stays that constant in every phase
+        table[start : start + 1024] = rows
+    return table
