@@ -60,6 +60,11 @@ class Pipeline:
         return round(self.denoiser.spec.hop_s * self.sample_rate)
 
     @property
+    def wanted(self) -> int:
+        """Samples still to come in before the next hop can be cleaned."""
+        return self._to_model.wanted(self.denoiser.spec.hop - len(self._hops))
+
+    @property
     def knobs(self) -> Knobs:
         """What the user has turned; may be replaced from any thread."""
         return self._knobs

@@ -83,6 +83,14 @@ class Resampler:
         self._first += needed
         return made
 
+    def wanted(self, n_out: int) -> int:
+        """Input samples after which ``process`` will have made ``n_out`` more samples."""
+        if self._up == self._down:
+            return n_out
+        last = self._next_out + n_out - 1
+        known = (last * self._down) // self._up + 1 + self._half
+        return max(0, known - self._first - len(self._heard))
+
     def flush(self, n_in: int) -> Float:
         """The samples still withheld when ``n_in`` samples have come in all; then ``reset``.
 

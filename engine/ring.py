@@ -60,6 +60,6 @@ class Ring:
 
     def skip(self, n: int) -> int:
         """Drop up to ``n`` of the oldest samples (the reader's call). Returns how many."""
-        n = min(n, self.fill)
+        n = max(0, min(n, self.fill))
         self.taken += n
         return n

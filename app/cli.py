@@ -1,0 +1,184 @@
+"""The command line: what can be asked for, and what an answer's exit code means.
+
+0 done, 1 could not do it (one line says why), 2 wrong usage, 130 interrupted. Each
+command lives in its own module, imported when it is asked for. Not here: the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from engine.errors import AudioFileError, DeviceError, ModelError
+
+_EXPECTED = (AudioFileError, DeviceError, ModelError)
+_DEFAULT_MODEL = "classic"
+
+# More threads than one per library would only compete with the sound callbacks.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what ``arguments`` ask for; returns the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if args.command is None and args.device is None:
+        parser.print_usage(sys.stderr)
+        _complain("say what to do: --device for live sound, or one of the commands (--help)")
+        return 2
+    module = "live" if args.command is None else args.command
+    try:
+        return int(importlib.import_module(f"app.{module}").run(args) or 0)
+    except _EXPECTED as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every option and command, with units and defaults in the help."""
+    parser = argparse.ArgumentParser(
+        prog="denoise-app",
+        description="Takes the noise out of your microphone, while you call. "
+        "All sound stays on this machine.",
+        epilog="Exit codes: 0 done, 1 could not do it, 2 wrong usage, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    live = parser.add_argument_group("live sound, without a window")
+    live.add_argument(
+        "--device",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="clean this input device (default: the system's) into the virtual microphone "
+        "until Ctrl-C; a part of the name is enough",
+    )
+    live.add_argument(
+        "--output",
+        metavar="NAME",
+        help="play the clean sound to this output device instead of the virtual microphone",
+    )
+    live.add_argument("--monitor", action="store_true", help="hear yourself as well")
+    _add_model_options(live)
+    live.add_argument("--json", action="store_true", help="one JSON object a second, for programs")
+
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    file = commands.add_parser(
+        "file",
+        help="clean an audio or video file",
+        description="Clean an audio or video file of any length. Rate, channels and length "
+        "stay, and so does the picture stream of a video.",
+    )
+    file.add_argument("input", type=Path, metavar="IN", help="wav, flac, ogg, opus, mp3, mp4, mkv…")
+    file.add_argument("output", type=Path, metavar="OUT", help="its extension is the format")
+    _add_model_options(file)
+    file.add_argument("--picture", type=Path, metavar="PNG", help="draw spectrograms and gain")
+    file.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+    _add_listing(commands, "devices", "list inputs and outputs")
+    _add_listing(commands, "models", "list the models that come with the program")
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure cost, latency and drops on this machine",
+        description="Measure what the engine costs on this machine and print a Markdown table.",
+    )
+    bench.add_argument(
+        "--model",
+        default=_DEFAULT_MODEL,
+        metavar="NAME|PATH",
+        help=f"default: {_DEFAULT_MODEL}",
+    )
+    bench.add_argument(
+        "--seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="length of each paced measurement [s] (default: 10)",
+    )
+    bench.add_argument("--no-live", action="store_true", help="leave out the live measurement")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
+
+    demo = commands.add_parser(
+        "demo",
+        help="a live session on a recorded noisy voice, and what it did",
+        description="Start a private sound server whose microphone plays a noisy voice, run "
+        "denoise-app --device on it, record the virtual microphone as a call app would, and "
+        "show what came of it. Needs no sound hardware.",
+    )
+    demo.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("demo-output"),
+        metavar="DIR",
+        help="where recordings and the picture go (default: demo-output)",
+    )
+    demo.add_argument(
+        "--server",
+        choices=("pulseaudio", "pipewire"),
+        default="pulseaudio",
+        help="which to start (default: pulseaudio)",
+    )
+    _add_model_options(demo)
+    return parser
+
+
+def _add_model_options(to: argparse._ActionsContainer) -> None:
+    to.add_argument(
+        "--model",
+        default=_DEFAULT_MODEL,
+        metavar="NAME|PATH",
+        help=f"a shipped model's name or an .onnx file (default: {_DEFAULT_MODEL})",
+    )
+    to.add_argument(
+        "--limit",
+        type=_limit_db,
+        default=100.0,
+        metavar="DB",
+        help="turn no frequency down by more than this [dB], 0…100; 0 changes nothing "
+        "(default: 100, no limit)",
+    )
+    to.add_argument(
+        "--provider",
+        choices=("auto", "cpu", "migraphx", "rocm", "cuda"),
+        default="auto",
+        help="what runs the model (default: auto, the fastest installed)",
+    )
+
+
+def _add_listing(commands: argparse._SubParsersAction, name: str, what: str) -> None:
+    command = commands.add_parser(name, help=what, description=f"{what.capitalize()}.")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _limit_db(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0.0 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f"should be 0…100 dB, got {text}")
+    return value
+
+
+def _version() -> str:
+    try:
+        return metadata.version("denoise-app")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _complain(text: str) -> None:
+    print(f"denoise-app: {' '.join(text.split())}", file=sys.stderr)

@@ -1,0 +1,364 @@
+"""Microphone to virtual microphone, for as long as a call lasts.
+
+Three concurrent activities, and what each may do:
+
+- The *capture callback* (PortAudio's thread) copies its block into a ring and counts.
+- The *playback callback* (another of PortAudio's threads) copies from a ring and counts.
+  Neither runs the model, logs, waits, or takes a lock.
+- The *worker* (ours) cleans what has come, and may be late: the rings absorb it.
+
+Sample k that comes out of the pipeline is sample k that went in, so the delay is the
+time its playback is due minus the time it was captured: PortAudio tells both.
+Not here: what is shown of it, and where models and settings come from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine import devices
+from engine.denoiser import Denoiser, Frame, Knobs
+from engine.devices import SAMPLE_RATE
+from engine.errors import DeviceError
+from engine.network import Estimator
+from engine.pipeline import Pipeline
+from engine.ring import Ring
+from engine.stft import Float
+
+_RING_S = 2.0
+# A stream begins with a backlog of the time before anybody listened (up to 0.6 s on
+# PulseAudio, measured): its blocks are older than this, and each younger than the last.
+_STALE_S = 0.05
+# What lies ready beyond a hop when playback starts: covers the jitter of callbacks
+# (3 ms to 5 ms idle, measured) and of the worker. Each underrun adds to it.
+_MARGIN_S = 0.015
+_MARGIN_STEP_S = 0.005
+_MARGIN_MAX_S = 0.060
+# Sound that lies ready for longer than it needs to is delay: it is taken out.
+_EXCESS_S = 0.015
+_BACKLOG_S = 0.25
+_SILENT_DEVICE_S = 1.0
+_LOWEST_DBFS = -120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a session does. Levels, CPU and gaps are of the time since the status before."""
+
+    state: str
+    """``starting``, ``running``, or ``stalled`` when a device delivers nothing."""
+    input_dbfs: float
+    """RMS level captured [dB re full scale]."""
+    output_dbfs: float
+    """RMS level after cleaning [dB re full scale]."""
+    delay_ms: float | None
+    """From the microphone's capture to the playback of the same sample; None at first."""
+    cpu_percent: float
+    """Processor time of this process, in percent of one core."""
+    drops: int
+    """Events since the start in which sound was lost, repeated or came too late."""
+    speech: float
+    """Probability of voice in the newest frame."""
+    seconds: float
+    """Since the start."""
+    fault: str | None
+    """Why sound goes through uncleaned at the moment, if it does."""
+
+
+class LiveSession:
+    """One running path from a microphone to one or more outputs.
+
+    Parameters
+    ----------
+    network : the model
+    source : name of the input device
+    outputs : names of the output devices; the first is the one whose delay is told
+    knobs : as the user has them
+    watch : called with each frame, in the worker; must not block
+
+    Raises
+    ------
+    DeviceError : from ``start``, when a device cannot be opened
+    """
+
+    def __init__(
+        self,
+        network: Estimator,
+        source: str,
+        outputs: Sequence[str],
+        knobs: Knobs | None = None,
+        watch: Callable[[Frame], object] | None = None,
+    ) -> None:
+        self._pipeline = Pipeline(Denoiser(network, knobs), SAMPLE_RATE, watch)
+        self._source = source
+        self._capture = _Capture()
+        hop = self._pipeline.burst
+        self._playbacks = [_Playback(name, hop) for name in outputs]
+        self._stop = threading.Event()
+        self._worker = threading.Thread(target=self._work, name="denoise worker", daemon=True)
+        self._streams: list[Any] = []
+        self._levels = _Levels()
+        self._skipped = 0  # captured samples never cleaned, to catch up
+
+    @property
+    def knobs(self) -> Knobs:
+        """What the user has turned; may be replaced while sound runs."""
+        return self._pipeline.knobs
+
+    @knobs.setter
+    def knobs(self, knobs: Knobs) -> None:
+        self._pipeline.knobs = knobs
+
+    def start(self) -> None:
+        """Open the devices and begin; raises DeviceError and leaves nothing open."""
+        self._started_s = self._asked_s = time.monotonic()
+        self._asked_cpu_s = time.process_time()
+        try:
+            # Outputs first: what is captured before they run would only be late.
+            for playback in self._playbacks:
+                self._streams.append(devices.open_output(playback.name, playback.callback))
+            self._streams.append(devices.open_input(self._source, self._capture.callback))
+        except DeviceError:
+            self._close_streams()
+            raise
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Close the devices and wait for the worker. Safe to call twice."""
+        self._stop.set()
+        self._close_streams()
+        if self._worker.is_alive():
+            self._worker.join(timeout=5.0)
+
+    def __enter__(self) -> LiveSession:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def status(self) -> Status:
+        """How it goes; called by one thread, about once a second."""
+        now, cpu_s = time.monotonic(), time.process_time()
+        elapsed_s = max(now - self._asked_s, 1e-6)
+        cpu = (cpu_s - self._asked_cpu_s) / elapsed_s
+        self._asked_s, self._asked_cpu_s = now, cpu_s
+        self._capture.look_for_gap()
+        input_dbfs, output_dbfs = self._levels.read()
+        denoiser = self._pipeline.denoiser
+        return Status(
+            state=self._state(now),
+            input_dbfs=input_dbfs,
+            output_dbfs=output_dbfs,
+            delay_ms=self._delay_ms(),
+            cpu_percent=100.0 * cpu,
+            drops=self._drops(),
+            speech=denoiser.frame.speech,
+            seconds=now - self._started_s,
+            fault=str(denoiser.fault) if denoiser.fault else None,
+        )
+
+    def _work(self) -> None:
+        """Clean what has come, until told to stop."""
+        ring, block = self._capture.ring, np.zeros(4096, np.float32)
+        while not self._stop.is_set():
+            self._capture.wait(self._pipeline.wanted, timeout_s=0.1)
+            late = ring.fill - round(_BACKLOG_S * SAMPLE_RATE)
+            if late > 0:
+                # The machine could not keep up: sound this late would stay late.
+                self._skipped += ring.skip(ring.fill)
+                self._levels.skips += 1
+                continue
+            while n := ring.read(block):
+                heard = block[:n]
+                cleaned = self._pipeline.process(heard)
+                self._levels.add(heard, cleaned)
+                for playback in self._playbacks:
+                    playback.ring.write(cleaned)
+
+    def _state(self, now: float) -> str:
+        last_s = min(self._capture.called_s, *(p.called_s for p in self._playbacks))
+        if self._playbacks[0].ring.taken and now - last_s < _SILENT_DEVICE_S:
+            return "running"
+        return "starting" if now - self._started_s < 2 * _SILENT_DEVICE_S else "stalled"
+
+    def _delay_ms(self) -> float | None:
+        """Time between capture and playback of the sample played last [ms]."""
+        heard, played = self._capture.anchor, self._playbacks[0].anchor
+        if heard is None or played is None:
+            return None
+        (captured, captured_s), (out, due_s) = heard, played
+        # Skips still on their way out make this wrong for an instant, not for long.
+        heard_s = captured_s + (out + self._skipped - captured) / SAMPLE_RATE
+        return 1000.0 * (due_s - heard_s)
+
+    def _drops(self) -> int:
+        first = self._playbacks[0]
+        return self._capture.gaps + self._levels.skips + first.underruns + first.skips
+
+    def _close_streams(self) -> None:
+        while self._streams:
+            self._streams.pop().close(ignore_errors=True)
+
+
+class _Capture:
+    """The microphone's callback and the ring it fills."""
+
+    def __init__(self) -> None:
+        self.ring = Ring(round(_RING_S * SAMPLE_RATE))
+        self.called_s = 0.0
+        self.gaps = 0
+        self.anchor: tuple[int, float] | None = None
+        """(index of a captured sample, PortAudio's time of its capture [s])."""
+        self._age_s = float("inf")  # of the newest block; 0 once the backlog is over
+        self._wanted = 0
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._newest_origin_s = float("inf")  # of sample 0, by the least delayed block
+        self._origin_s: float | None = None
+        self._lost_before = 0
+
+    def callback(self, block: Any, n: int, times: Any, flags: Any) -> None:
+        self.called_s = time.monotonic()
+        age_s = times.currentTime - times.inputBufferAdcTime
+        if _STALE_S < age_s < self._age_s:
+            self._age_s = age_s
+            return
+        self._age_s = 0.0
+        first = self.ring.written
+        self.ring.write(block[:, 0])
+        self.anchor = (first, times.inputBufferAdcTime)
+        origin_s = times.inputBufferAdcTime - first / SAMPLE_RATE
+        self._newest_origin_s = min(self._newest_origin_s, origin_s)
+        # One call is enough, so the queue never grows.
+        if self.ring.fill >= self._wanted and self._wake.empty():
+            self._wake.put(None)
+
+    def wait(self, n: int, timeout_s: float) -> None:
+        """Sleep until ``n`` samples have come (the worker's call): once a hop, not a block."""
+        self._wanted = n
+        if self.ring.fill < n:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=timeout_s)
+
+    def look_for_gap(self) -> None:
+        """Count samples the system lost without a word: the clock runs on, the count does not."""
+        newest, self._newest_origin_s = self._newest_origin_s, float("inf")
+        if self.ring.lost > self._lost_before:
+            self._lost_before = self.ring.lost
+            self.gaps += 1
+        if newest == float("inf"):
+            return
+        # Clocks that differ by 500 ppm move this by half a millisecond a second.
+        if self._origin_s is not None and abs(newest - self._origin_s) > 0.02:
+            self.gaps += 1
+        self._origin_s = newest
+
+
+class _Playback:
+    """An output's callback, the ring it empties, and what keeps the delay where it belongs."""
+
+    def __init__(self, name: str, hop: int) -> None:
+        self.name = name
+        self.ring = Ring(round(_RING_S * SAMPLE_RATE))
+        self.called_s = 0.0
+        self.underruns = self.skips = 0
+        self.anchor: tuple[int, float] | None = None
+        """(index of a played sample, PortAudio's time when it is due [s])."""
+        self._hop = hop
+        self._margin = round(_MARGIN_S * SAMPLE_RATE)
+        self._silence_left: int | None = None  # None: playing, or nothing has come yet
+        self._playing = False
+        self._lowest = self.ring.capacity  # fill left, the least in this second
+        self._watched = 0  # samples played in this second
+
+    def callback(self, block: Any, n: int, times: Any, flags: Any) -> None:
+        self.called_s = time.monotonic()
+        out = block[:, 0]
+        out[:] = 0.0
+        if not self._playing and not self._ready(n):
+            return
+        self.anchor = (self.ring.taken, times.outputBufferDacTime)
+        if self.ring.fill < n:
+            self._run_dry(out)
+        elif not self._playing:
+            self._playing = True
+            self._lowest, self._watched = self.ring.capacity, 0
+            self.ring.read(out)
+            out *= np.linspace(0.0, 1.0, n, dtype=np.float32)
+        else:
+            self._play(out)
+
+    def _ready(self, n: int) -> bool:
+        """A margin of silence after the first hop came, so that the next comes in time."""
+        if self.ring.fill == 0:
+            return False
+        if self._silence_left is None:
+            # What piled up while this device was starting would stay as delay.
+            self.ring.skip(self.ring.fill - self._hop)
+            self._silence_left = self._margin
+        self._silence_left -= n
+        if self._silence_left > 0:
+            return False
+        self._silence_left = None
+        return True
+
+    def _play(self, out: Float) -> None:
+        n = len(out)
+        self.ring.read(out)
+        self._lowest = min(self._lowest, self.ring.fill)
+        self._watched += n
+        if self._watched < SAMPLE_RATE:
+            return
+        excess = self._lowest - self._margin
+        self._lowest, self._watched = self.ring.capacity, 0
+        if excess > round(_EXCESS_S * SAMPLE_RATE):
+            self.ring.skip(excess - n)
+            later = np.zeros(n, np.float32)
+            self.ring.read(later)
+            fade = np.linspace(0.0, 1.0, n, dtype=np.float32)
+            out *= 1.0 - fade
+            out += fade * later
+            self.skips += 1
+
+    def _run_dry(self, out: Float) -> None:
+        n = self.ring.read(out)
+        out[:n] *= np.linspace(1.0, 0.0, n, dtype=np.float32)
+        self.underruns += 1
+        self._playing = False
+        grown = self._margin + round(_MARGIN_STEP_S * SAMPLE_RATE)
+        self._margin = min(grown, round(_MARGIN_MAX_S * SAMPLE_RATE))
+
+
+class _Levels:
+    """Sums of squares, added by the worker and read by the status."""
+
+    def __init__(self) -> None:
+        self.skips = 0
+        self._sums = np.zeros(4)
+        self._before = np.zeros(4)
+
+    def add(self, heard: Float, cleaned: Float) -> None:
+        energies = (np.dot(heard, heard), len(heard), np.dot(cleaned, cleaned), len(cleaned))
+        self._sums = self._sums + np.array(energies, np.float64)
+
+    def read(self) -> tuple[float, float]:
+        """Levels in and out since the last call [dBFS]."""
+        now = self._sums  # replaced whole by the worker, so this is one moment's value
+        heard, n_heard, cleaned, n_cleaned = now - self._before
+        self._before = now
+        return _dbfs(heard, n_heard), _dbfs(cleaned, n_cleaned)
+
+
+def _dbfs(energy: float, n: float) -> float:
+    """RMS level with a full-scale sine at −3 dB [dBFS]."""
+    if n == 0 or not energy > 0:
+        return _LOWEST_DBFS
+    return float(max(10.0 * np.log10(energy / n), _LOWEST_DBFS))
