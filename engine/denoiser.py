@@ -79,11 +79,12 @@ class Denoiser:
         self._synthesis.reset()
         self._state = self._network.initial_state()
         silence = np.zeros(self.spec.n_spectrum, np.complex64)
-        self._waiting: deque[Complex] = deque([silence] * self.spec.lookahead)
-        self.fault: ModelError | None = None
-        self.frame = Frame(
-            to_db(silence, self.spec), np.ones(self.spec.n_spectrum, np.float32), 0.0
+        silence_db = to_db(silence, self.spec)
+        self._waiting: deque[tuple[Complex, Float]] = deque(
+            [(silence, silence_db)] * self.spec.lookahead
         )
+        self.fault: ModelError | None = None
+        self.frame = Frame(silence_db, np.ones(self.spec.n_spectrum, np.float32), 0.0)
 
     def process(self, hop: Float) -> Float:
         """Clean one hop.
@@ -104,12 +105,13 @@ class Denoiser:
             raise ValueError(
                 f"hop should be ({self.spec.hop},) float32, got {hop.shape} {hop.dtype}"
             )
-        spectrum = self._analysis(_only_sound(hop))
+        spectrum = self._analysis(only_sound(hop))
         noisy_db = to_db(spectrum, self.spec)
         gain, speech = self._estimate(noisy_db)
-        self._waiting.append(spectrum)
+        self._waiting.append((spectrum, noisy_db))
+        spectrum, noisy_db = self._waiting.popleft()  # the frame that the gain is about
         self.frame = Frame(noisy_db, gain, speech)
-        return self._synthesis(self._waiting.popleft() * gain)
+        return self._synthesis(spectrum * gain)
 
     def _estimate(self, noisy_db: Float) -> tuple[Float, float]:
         """Gain of every bin of the spectrum, and the probability of speech."""
@@ -131,8 +133,8 @@ class Denoiser:
         return np.clip(gain, np.float32(least), np.float32(1.0)), float(estimate.speech[0])
 
 
-def _only_sound(hop: Float) -> Float:
-    """The hop with every sample that cannot be sound replaced by silence."""
-    if np.abs(hop).max() < _ABSURD:  # False as well when a NaN is among them
-        return hop
-    return np.where(np.abs(hop) < _ABSURD, hop, np.float32(0.0))
+def only_sound(block: Float) -> Float:
+    """(n,) float32 with every sample that cannot be sound replaced by silence."""
+    if np.abs(block).max(initial=0.0) < _ABSURD:  # False as well when a NaN is among them
+        return block
+    return np.where(np.abs(block) < _ABSURD, block, np.float32(0.0))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.denoiser import Denoiser, Frame, Knobs
+from engine.denoiser import Denoiser, Frame, Knobs, only_sound
 from engine.resample import Resampler
 from engine.stft import Float
 
@@ -89,12 +89,15 @@ class Pipeline:
 
         Parameters
         ----------
-        block : (n,) float32 in [-1, 1], any n ≥ 0
+        block : (n,) float32 in [-1, 1], any n ≥ 0; NaN, infinity and absurd values count
+            as silence
 
         Returns
         -------
         (m,) float32, m ≥ 0: the samples n_out … n_out + m − 1 of the stream
         """
+        # Before the filter, which would smear one bad sample over its whole length.
+        block = only_sound(block)
         self.n_in += len(block)
         self._dry = np.concatenate([self._dry, block])
         return self._finish(self._from_model.process(self._clean(self._to_model.process(block))))

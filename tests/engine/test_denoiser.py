@@ -95,13 +95,18 @@ def test_a_lagging_answer_meets_the_frame_it_is_about(spec: ModelSpec) -> None:
     quiet = (1e-3 * np.sin(2 * np.pi * 0.05 * time)).astype(np.float32)
     signal = quiet.copy()
     signal[burst] += 0.5
-    made = run(Denoiser(Lagging(spec, loud_db=-40.0)), signal)[spec.latency :]
+    made, frames = watched(Denoiser(Lagging(spec, loud_db=-40.0)), signal)
+    made = made[spec.latency :]
     # Frames 10 and 11 hold the burst (n_fft is two hops): with frame 9 before and 12 after,
     # only hops 9 … 11 are touched, and hop 10, covered by frames 10 and 11 alone, is silent.
     np.testing.assert_allclose(made[burst], 0.0, atol=1e-6)
     np.testing.assert_allclose(made[: 9 * spec.hop], quiet[: 9 * spec.hop], atol=1e-6)
     after = slice(12 * spec.hop, len(made))
     np.testing.assert_allclose(made[after], quiet[after], atol=1e-6)
+    # A viewer sees the gain beside the frame it was applied to.
+    assert [frame.gain.max() == 0.0 for frame in frames].count(True) == 2
+    for frame in frames:
+        assert (frame.gain.max() == 0.0) == (frame.noisy_db.max() >= -40.0)
 
 
 def test_silence_in_gives_silence_out(lstm: Network, spec: ModelSpec) -> None:
