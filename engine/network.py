@@ -6,6 +6,7 @@ ONNX Runtime's room. Not here: spectra, samples, or remembering the state.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import onnxruntime as ort
 
 from engine.errors import ModelError
 from engine.spec import METADATA_KEY, ModelSpec
-from engine.stft import Float
+from engine.stft import Float, synthesis_window
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """A model larger than this could not run in real time anyway."""
@@ -72,11 +73,17 @@ class Network:
     def __init__(self, path: str | Path, provider: str = "auto", threads: int = 1) -> None:
         self.path = Path(path)
         content = _read(self.path)
-        self._session, self.provider = _open_fastest(content, self.path, provider, threads)
-        self.spec = _read_spec(self._session, self.path)
-        self._states = _check_interface(self._session, self.spec, self.path)
+        sessions = _open_all(content, self.path, provider, threads)
+        any_session = next(iter(sessions.values()))
+        try:
+            self.spec = _read_spec(any_session, self.path)
+            self._states = _check_interface(any_session, self.spec, self.path)
+        except UnicodeDecodeError as error:  # ONNX Runtime reads any bytes as a name
+            raise ModelError(f"{self.path}: has a name that is not text: {error}") from error
+        self.provider = _fastest(sessions, self.path)
+        self._session = sessions[self.provider]
         self._outputs = ["gain", "speech", *(f"{name}_out" for name, _ in self._states)]
-        self._check_trial_frame()
+        self._check_trial_frames()
 
     def initial_state(self) -> State:
         """Zeros: a network that has heard nothing."""
@@ -92,7 +99,7 @@ class Network:
 
         Raises
         ------
-        ModelError : ONNX Runtime failed, or the answer is not finite
+        ModelError : ONNX Runtime failed, or the answer is not finite or of another shape
         """
         feed = {"noisy_db": noisy_db[np.newaxis]}
         feed.update((name, value) for (name, _), value in zip(self._states, state, strict=True))
@@ -100,20 +107,23 @@ class Network:
             gain, speech, *new_state = self._session.run(self._outputs, feed)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ModelError(f"{self.path}: inference failed: {_one_line(error)}") from error
+        n_frames = len(noisy_db)
+        if gain.shape != (1, n_frames, self.spec.n_bins) or speech.shape != (1, n_frames, 1):
+            raise ModelError(
+                f"{self.path}: gain should have shape (1, {n_frames}, {self.spec.n_bins}) and "
+                f"speech (1, {n_frames}, 1), found {gain.shape} and {speech.shape}"
+            )
         # A sum is finite only if every term is: one pass, and no array of booleans.
-        if not np.isfinite(gain.sum() + speech.sum() + sum(s.sum() for s in new_state)):
+        with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
+            total = gain.sum() + speech.sum() + sum(s.sum() for s in new_state)
+        if not np.isfinite(total):
             raise ModelError(f"{self.path}: the network answered NaN or infinity")
         return Estimate(gain[0], speech[0, :, 0], tuple(new_state))
 
-    def _check_trial_frame(self) -> None:
-        """One frame of a plausible level must come back whole and in range."""
-        n_bins = self.spec.n_bins
-        estimate = self(np.full((1, n_bins), -60.0, np.float32), self.initial_state())
-        if estimate.gain.shape != (1, n_bins) or estimate.speech.shape != (1,):
-            raise ModelError(
-                f"{self.path}: gain should have shape (1, {n_bins}) and speech (1,), "
-                f"found {estimate.gain.shape} and {estimate.speech.shape}"
-            )
+    def _check_trial_frames(self) -> None:
+        """Two frames of a plausible level, and the state between them, must pass in range."""
+        frame = np.full((1, self.spec.n_bins), -60.0, np.float32)
+        estimate = self(frame, self(frame, self.initial_state()).state)
         low = min(estimate.gain.min(), estimate.speech.min())
         high = max(estimate.gain.max(), estimate.speech.max())
         if low < -1e-4 or high > 1 + 1e-4:
@@ -128,18 +138,23 @@ def installed_providers() -> list[str]:
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or device may never end
+            raise ModelError(f"{path}: is not a file")
+        size = status.st_size
         if size > MAX_FILE_BYTES:
             raise ModelError(f"{path}: {size} bytes is more than the {MAX_FILE_BYTES} allowed")
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a path that cannot exist, with a zero byte in it
+        raise ModelError(f"{str(path)!r}: cannot be read: {error}") from error
 
 
-def _open_fastest(
+def _open_all(
     content: bytes, path: Path, provider: str, threads: int
-) -> tuple[ort.InferenceSession, str]:
-    """Open the model on the provider asked for, or on the fastest one that works."""
+) -> dict[str, ort.InferenceSession]:
+    """Open the model on the provider asked for, or on each installed one that starts."""
     installed = installed_providers()
     if provider != "auto":
         if provider not in PROVIDERS:
@@ -149,7 +164,7 @@ def _open_fastest(
                 f"provider {provider} is not in the installed ONNX Runtime build "
                 f"(it has {', '.join(installed)}); see the README on choosing a build"
             )
-        return _open(content, path, provider, threads), provider
+        return {provider: _open(content, path, provider, threads)}
     opened: dict[str, ort.InferenceSession] = {}
     reason: ModelError | None = None
     for name in installed:
@@ -159,11 +174,23 @@ def _open_fastest(
             reason = error
     if not opened:
         raise reason or ModelError("the installed ONNX Runtime build has no provider we know")
-    if len(opened) == 1:
-        name, session = next(iter(opened.items()))
-        return session, name
-    fastest = min(opened, key=lambda name: _cost_s(opened[name]))
-    return opened[fastest], fastest
+    return opened
+
+
+def _fastest(sessions: dict[str, ort.InferenceSession], path: Path) -> str:
+    """Name of the provider that makes a frame in the least time, of those that make one."""
+    if len(sessions) == 1:
+        return next(iter(sessions))
+    costs = {}
+    reason: Exception | None = None
+    for name, session in sessions.items():
+        try:
+            costs[name] = _cost_s(session)
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+            reason = error
+    if reason is not None and not costs:
+        raise ModelError(f"{path}: inference failed: {_one_line(reason)}") from reason
+    return min(costs, key=lambda name: costs[name])
 
 
 def _open(content: bytes, path: Path, provider: str, threads: int) -> ort.InferenceSession:
@@ -174,7 +201,10 @@ def _open(content: bytes, path: Path, provider: str, threads: int) -> ort.Infere
     # Spinning threads would burn a core between two hops.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(content, options, providers=[PROVIDERS[provider]])
+        # Its own fallback prints to the standard output and goes on elsewhere.
+        session = ort.InferenceSession(
+            content, options, providers=[PROVIDERS[provider]], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base
         raise ModelError(
             f"{path}: is not a model that can be opened: {_one_line(error)}"
@@ -208,8 +238,10 @@ def _read_spec(session: ort.InferenceSession, path: Path) -> ModelSpec:
             f"{path}: has no {METADATA_KEY} in its metadata, so it is not a model of this program"
         )
     try:
-        return ModelSpec.from_json(text)
-    except ModelError as error:
+        spec = ModelSpec.from_json(text)
+        synthesis_window(spec)
+        return spec
+    except (ModelError, ValueError) as error:  # a ValueError: its windows cannot be inverted
         raise ModelError(f"{path}: {error}") from error
 
 
