@@ -1,0 +1,47 @@
+"""Voices and noises made of nothing, as files in folders, for tests that learn from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from engine.stft import Float
+
+
+def voice(rng: np.random.Generator, seconds: float, sample_rate: int) -> Float:
+    """Syllables of a buzzing source with moving formants, and pauses: (n,) float32."""
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    pitch_hz = rng.uniform(90.0, 220.0) * (1.0 + 0.1 * np.sin(2 * np.pi * 0.7 * t))
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / sample_rate
+    formant_hz = 500.0 + 250.0 * np.sin(2 * np.pi * rng.uniform(1.0, 2.0) * t + rng.random())
+    made = np.zeros(len(t))
+    for k in range(1, 25):
+        distance = (k * pitch_hz - formant_hz) / 200.0
+        made += np.exp(-0.5 * distance**2) * np.sin(k * phase) + 0.02 * np.sin(k * phase)
+    syllables = np.clip(3.0 * np.sin(2 * np.pi * 1.7 * t + rng.random()), 0.0, 1.0)
+    return (0.1 * made * syllables).astype(np.float32)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    """Some seconds of speech, noise and rooms below one folder each."""
+    rng = np.random.default_rng(7)
+    made = {kind: tmp_path / kind for kind in ("speech", "noise", "rir")}
+    for folder in made.values():
+        folder.mkdir()
+    for name in ("anna", "ben", "cleo", "dora", "emil", "fay"):
+        (made["speech"] / name).mkdir()
+        for piece in (1, 2):
+            path = made["speech"] / name / f"{name}_{piece}.flac"
+            soundfile.write(path, voice(rng, 3.0, 16_000), 16_000)
+    for name in ("air", "brook", "cars", "dryer", "engine", "frost"):
+        hiss = np.cumsum(rng.standard_normal(40_000)) * 0.9 ** np.arange(40_000)[::-1].clip(0, 50)
+        noise = 0.1 * rng.standard_normal(40_000) + 0.001 * hiss
+        soundfile.write(made["noise"] / f"{name}.wav", noise.astype(np.float32), 16_000)
+    response = rng.standard_normal(4800) * np.exp(-np.arange(4800) / 400.0) * 0.1
+    response[0] = 1.0
+    soundfile.write(made["rir"] / "room.wav", (0.5 * response).astype(np.float32), 16_000)
+    return made

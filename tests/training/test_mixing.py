@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.training.conftest import voice
+from training.mixing import (
+    EARLY_S,
+    SYNTHETIC,
+    Mixer,
+    Recipe,
+    active_level_db,
+    early_part,
+    mix,
+    reverberation_s,
+    simulated_room,
+)
+from training.recordings import Collection, Recording
+
+RATE = 11_025
+
+
+def collection(kind: str, sounds: list[np.ndarray]) -> Collection:
+    scaled = [(s / np.abs(s).max() * 30_000).astype(np.int16) for s in sounds]
+    return Collection(
+        RATE, tuple(Recording(f"{kind}{k}", f"{kind}{k}", s) for k, s in enumerate(scaled)), ()
+    )
+
+
+@pytest.fixture
+def speech(rng):
+    return collection("voice", [voice(rng, 4.0, RATE) for _ in range(3)])
+
+
+@pytest.fixture
+def noise(rng):
+    return collection("noise", [rng.standard_normal(n) for n in (60_000, 9_000)])
+
+
+def rms_db(signal):
+    return 10 * math.log10(np.mean(np.square(signal, dtype=np.float64)))
+
+
+def test_level_of_a_steady_sound_is_its_rms(rng):
+    noise = rng.standard_normal(RATE)
+    assert active_level_db(noise, RATE) == pytest.approx(rms_db(noise), abs=0.05)
+
+
+def test_pauses_do_not_lower_the_level(rng):
+    sound = rng.standard_normal(RATE).astype(np.float32)
+    with_pause = np.concatenate([sound, 1e-4 * sound, np.zeros(5 * RATE, np.float32)])
+    # One frame may straddle the edge of the pause.
+    assert active_level_db(with_pause, RATE) == pytest.approx(active_level_db(sound, RATE), abs=0.1)
+
+
+@given(gain_db=st.floats(-90, 20))
+@settings(max_examples=20, deadline=None)
+def test_level_follows_gain(gain_db):
+    sound = voice(np.random.default_rng(3), 1.0, RATE)
+    louder = sound.astype(np.float64) * 10 ** (gain_db / 20)
+    assert active_level_db(louder, RATE) == pytest.approx(
+        active_level_db(sound, RATE) + gain_db, abs=1e-6
+    )
+
+
+def test_silence_has_no_level():
+    assert active_level_db(np.zeros(RATE, np.float32), RATE) == -math.inf
+    assert active_level_db(np.zeros(3, np.float32), RATE) == -math.inf
+
+
+@given(snr_db=st.floats(-30, 60), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_mix_reaches_its_ratio(snr_db, seed):
+    rng = np.random.default_rng(seed)
+    speech = voice(rng, 2.0, RATE)
+    noise = (10.0 ** rng.uniform(-3, 1) * rng.standard_normal(len(speech))).astype(np.float32)
+    noisy = mix(speech, noise, snr_db, RATE)
+    # float32 sums: the noise is recovered to 1e-7 of the louder of the two.
+    added = noisy.astype(np.float64) - speech
+    tolerance = 1e-3 if snr_db < 40 else 0.02
+    assert active_level_db(speech, RATE) - rms_db(added) == pytest.approx(snr_db, abs=tolerance)
+
+
+def test_mix_refuses_what_has_no_ratio(rng):
+    sound, silence = rng.standard_normal(RATE).astype(np.float32), np.zeros(RATE, np.float32)
+    for speech, noise in ((sound, silence), (silence, sound)):
+        with pytest.raises(ValueError, match="silent"):
+            mix(speech, noise, 0.0, RATE)
+    with pytest.raises(ValueError, match="length"):
+        mix(sound, sound[:-1], 0.0, RATE)
+
+
+def test_a_seed_gives_the_same_sound_again(speech, noise):
+    mixer = Mixer(speech, noise)
+    first, second, other = (mixer.draw(np.random.default_rng(seed), 40_000) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first.noisy, second.noisy)
+    np.testing.assert_array_equal(first.clean, second.clean)
+    assert not np.array_equal(first.noisy, other.noisy)
+
+
+def test_draws_keep_their_promises(speech, noise, rng):
+    mixer = Mixer(speech, noise, recipe=Recipe(clipped=0.0, room=0.0))
+    kinds = {"clean": 0, "noise": 0, "mixed": 0}
+    for _ in range(150):
+        made = mixer.draw(rng, 30_000)
+        assert made.noisy.shape == made.clean.shape == (30_000,)
+        assert made.noisy.dtype == made.clean.dtype == np.float32
+        assert np.abs(made.noisy).max() <= 1.0
+        level_db = active_level_db(made.clean, RATE)
+        if made.snr_db == -math.inf:
+            kinds["noise"] += 1
+            assert not made.clean.any()
+            assert made.noisy.any()
+            continue
+        assert level_db < -4.9
+        added = made.noisy.astype(np.float64) - made.clean
+        if made.snr_db == math.inf:
+            kinds["clean"] += 1
+            assert not added.any()
+            continue
+        kinds["clean" if made.snr_db >= 30 else "mixed"] += 1
+        # The scaled signals are rounded to float32 once more, at most 50 dB above the noise.
+        assert level_db - rms_db(added) == pytest.approx(made.snr_db, abs=0.02)
+    # 5 % and 10 % of 150; a binomial count leaves these bounds once in ten thousand.
+    assert 1 <= kinds["noise"] <= 20
+    assert 3 <= kinds["clean"] <= 30
+
+
+def test_a_room_is_in_what_is_heard_and_only_its_early_part_in_the_target(speech, noise, rng):
+    recipe = Recipe(room=1.0, clean=1.0, noise_only=0.0, clipped=0.0)
+    made = Mixer(speech, noise, recipe=recipe).draw(rng, 60_000)
+    late = made.noisy - made.clean
+    assert -45 < rms_db(late) - rms_db(made.clean) < 3
+
+
+def test_rooms_too_large_for_a_call_are_left_out(speech, noise, rng):
+    def decaying(time_s):
+        t = np.arange(int(1.5 * time_s * RATE)) / RATE
+        return rng.standard_normal(len(t)) * 10 ** (-3 * t / time_s)
+
+    dry, church = decaying(0.3), decaying(3.0)
+    assert reverberation_s(dry, RATE) == pytest.approx(0.3, rel=0.15)
+    assert reverberation_s(church, RATE) == pytest.approx(3.0, rel=0.15)
+    mixer = Mixer(speech, noise, collection("room", [dry, church]))
+    assert len(mixer._rooms) == 1
+
+
+def test_early_part_ends_after_50_ms(rng):
+    response = simulated_room(rng, RATE)
+    early = early_part(response, RATE)
+    assert len(early) <= int(EARLY_S * RATE) + 1
+    np.testing.assert_array_equal(early[:400], response[:400])
+    assert early[-1] == 0.0
+
+
+def test_no_voice_is_drawn_more_often_than_its_share(rng):
+    long = Recording("long", "long", np.ones(RATE * 1000, np.int16))
+    short = [Recording(f"short{k}", f"short{k}", np.ones(RATE * 50, np.int16)) for k in range(4)]
+    heard = Collection(RATE, (long, *short), ())
+    mixer = Mixer(heard, heard, recipe=Recipe(voice_s=200.0))
+    np.testing.assert_allclose(mixer._chance, [0.5, 0.625, 0.75, 0.875, 1.0])
+
+
+@pytest.mark.parametrize("make", SYNTHETIC, ids=lambda make: make.__name__)
+def test_synthetic_noises_are_sound(make, rng):
+    for n_samples in (5_000, 50_001):
+        made = make(rng, n_samples, RATE)
+        assert made.shape == (n_samples,)
+        assert made.dtype == np.float32
+        assert np.isfinite(made).all()
+        assert rms_db(made) > -80
+
+
+def test_rates_may_not_differ(speech, noise):
+    with pytest.raises(ValueError, match="rates differ"):
+        Mixer(speech, Collection(16_000, noise.recordings, ()))

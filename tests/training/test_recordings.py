@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from training.recordings import Collection, Recording, decode, load, source_of, split
+
+
+def test_every_file_of_every_folder_is_decoded_at_the_rate(folders, tmp_path):
+    heard = load([folders["speech"], folders["noise"]], 11_025, tmp_path / "cache" / "all")
+    assert len(heard.recordings) == 18
+    for recording in heard.recordings:
+        seconds = 3.0 if recording.name.endswith(".flac") else 2.5
+        assert len(recording.samples) == pytest.approx(11_025 * seconds, abs=1)
+        assert recording.samples.dtype == np.int16
+    assert heard.hours == pytest.approx((12 * 3.0 + 6 * 2.5) / 3600, rel=1e-3)
+
+
+def test_a_tone_keeps_its_level_and_frequency(tmp_path):
+    t = np.arange(48_000) / 48_000
+    soundfile.write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * 1000 * t), 48_000, "FLOAT")
+    heard = decode(tmp_path / "tone.wav", 11_025)[1000:-1000] / 32768.0
+    k = np.arange(1000, 1000 + len(heard))
+    wanted = 0.5 * np.sin(2 * np.pi * 1000 * k / 11_025)
+    # 16 bits are 3e-5 apart; the resampler's ripple is below that.
+    np.testing.assert_allclose(heard, wanted, atol=6e-5)
+
+
+def test_unreadable_files_are_named_and_counted(folders, tmp_path, caplog):
+    (folders["noise"] / "broken.flac").write_bytes(b"fLaC but no more")
+    (folders["noise"] / "text.wav").write_text("not sound")
+    soundfile.write(folders["noise"] / "nothing.wav", np.zeros(16_000), 16_000)
+    soundfile.write(folders["noise"] / "blink.wav", np.ones(10) * 0.1, 16_000)
+    heard = load([folders["noise"]], 11_025, tmp_path / "noise")
+    assert len(heard.recordings) == 6
+    assert len(heard.skipped) == 4
+    for name in ("broken.flac", "text.wav", "nothing.wav", "blink.wav"):
+        assert any(name in reason for reason in heard.skipped)
+        assert name in caplog.text
+
+
+def test_second_load_takes_what_the_first_decoded(folders, tmp_path, monkeypatch):
+    first = load([folders["speech"]], 11_025, tmp_path / "speech")
+    monkeypatch.setattr("training.recordings._decode_all", None)  # calling it would fail
+    second = load([folders["speech"]], 11_025, tmp_path / "speech")
+    for a, b in zip(first.recordings, second.recordings, strict=True):
+        assert (a.name, a.source) == (b.name, b.source)
+        np.testing.assert_array_equal(a.samples, b.samples)
+
+
+@pytest.mark.parametrize("what", ["rate", "file", "index"])
+def test_a_stale_cache_is_made_anew(folders, tmp_path, what):
+    cache, rate = tmp_path / "noise", 11_025
+    load([folders["noise"]], rate, cache)
+    if what == "rate":
+        rate = 8_000
+    elif what == "file":
+        soundfile.write(folders["noise"] / "more.wav", np.full(16_000, 0.1), 16_000)
+    else:
+        cache.with_suffix(".json").write_text('{"sample_rate": 110')  # a kill cut it off
+    heard = load([folders["noise"]], rate, cache)
+    assert len(heard.recordings) == (7 if what == "file" else 6)
+    assert len(heard.recordings[0].samples) == pytest.approx(2.5 * rate, abs=1)
+    assert json.loads(cache.with_suffix(".json").read_text())["sample_rate"] == rate
+
+
+def test_no_sound_at_all_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="not a folder"):
+        load([tmp_path / "nowhere"], 11_025, tmp_path / "cache")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no readable sound"):
+        load([tmp_path / "empty"], 11_025, tmp_path / "cache")
+
+
+def collection(lengths: dict[str, list[int]]) -> Collection:
+    return Collection(
+        11_025,
+        tuple(
+            Recording(f"{source}_{k}", source, np.ones(n, np.int16))
+            for source, pieces in lengths.items()
+            for k, n in enumerate(pieces)
+        ),
+        (),
+    )
+
+
+def test_no_source_is_on_both_sides_and_nothing_is_lost(rng):
+    whole = collection({f"voice{k}": list(rng.integers(1, 900, 4)) for k in range(60)})
+    learnt, held_out = split(whole, 0.1)
+    assert not {r.source for r in learnt.recordings} & {r.source for r in held_out.recordings}
+    assert {r.name for r in learnt.recordings} | {r.name for r in held_out.recordings} == {
+        r.name for r in whole.recordings
+    }
+    assert 0.05 < held_out.hours / whole.hours <= 0.1
+
+
+def test_a_voice_too_large_for_the_share_is_learnt_from():
+    learnt, held_out = split(collection({"large": [900], "small": [50], "tiny": [50]}), 0.1)
+    assert {r.source for r in learnt.recordings} == {"large"}
+    assert {r.source for r in held_out.recordings} == {"small", "tiny"}
+
+
+def test_more_files_move_no_voice_across_needlessly():
+    before = {f"voice{k}": [100] for k in range(40)}
+    _, first = split(collection(before), 0.2)
+    _, second = split(collection(before | {"new": [100]}), 0.2)
+    moved = {r.source for r in first.recordings} ^ {r.source for r in second.recordings}
+    assert len(moved - {"new"}) <= 1  # it may have taken one place
+
+
+def test_pieces_of_one_recording_have_one_source():
+    assert source_of(Path("a/rain_1.opus")) == source_of(Path("a/rain_2.opus"))
+    assert source_of(Path("a/1-48413-A.ogg")) == source_of(Path("a/1-48413-B.ogg"))
+    assert source_of(Path("a/061.opus")) != source_of(Path("a/062.opus"))
+    assert source_of(Path("a/061.opus")) != source_of(Path("b/061.opus"))

@@ -1,0 +1,424 @@
+"""Speech and noise in, what a microphone would have heard and what it should have out.
+
+Everything is drawn from the random generator handed in, so a seed gives the same
+sound again. Not here: files (``recordings``), spectra and batches (``batches``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.stft import Float
+from training.recordings import Collection, Recording
+
+# Frames whose level is this far under the active level count as pauses (ITU-T P.56).
+_PAUSE_DB = 15.9
+_LEVEL_FRAME_S = 0.02
+
+EARLY_S = 0.05
+"""Reflections up to here support a voice; later ones are what a room adds (ISO 3382: C50)."""
+
+
+class Mixture(NamedTuple):
+    """What the network hears, and what it should let through."""
+
+    noisy: Float
+    """(n_samples,) in [-1, 1]."""
+    clean: Float
+    """(n_samples,) the speech in ``noisy``, at its level, with early reflections only."""
+    snr_db: float
+    """Active speech level over noise RMS [dB]; ±inf without noise or speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How wide the sound of the world is. Shares are probabilities of a clip."""
+
+    snr_db: tuple[float, float, float] = (-10.0, 5.0, 30.0)
+    """Lowest, most frequent and highest, triangular [dB]."""
+    level_db: tuple[float, float] = (-45.0, -5.0)
+    """Active speech level [dB re full scale]; less where peaks would exceed full scale."""
+    clean: float = 0.1
+    """Share with no noise at all, or one 30 to 50 dB down."""
+    noise_only: float = 0.05
+    """Share without speech."""
+    room: float = 0.3
+    """Share heard in a room."""
+    simulated_room: float = 0.5
+    """Share of those rooms that is simulated."""
+    longest_room_s: float = 0.8
+    """Measured rooms with a longer reverberation time are left out [s]."""
+    synthetic: float = 0.2
+    """Share of noises that are hums, fans and clicks."""
+    babble: float = 0.08
+    """Share of noises that are several voices at once."""
+    speed: tuple[float, float] = (0.88, 1.14)
+    """Speech is played this much faster; noise over the square of it."""
+    equaliser_db: float = 8.0
+    """Largest boost or cut of a shelf [dB]."""
+    telephone: float = 0.1
+    """Share that lost its lows to a telephone line or a small microphone."""
+    clipped: float = 0.04
+    """Share whose peaks are cut off."""
+    voice_s: float = 600.0
+    """No voice is drawn more often than if this much of it were there [s]."""
+
+
+def active_level_db(signal: Float, sample_rate: int) -> float:
+    """RMS level over the parts that are not pauses.
+
+    Frames of 20 ms less than 15.9 dB under the result count, found by iteration: ITU-T
+    P.56 method B with frames in place of its envelope.
+
+    Parameters
+    ----------
+    signal : (n_samples,)
+
+    Returns
+    -------
+    [dB re an RMS of 1]; -inf for silence
+    """
+    size = max(1, round(_LEVEL_FRAME_S * sample_rate))
+    whole = signal[: max(1, len(signal) // size) * size].astype(np.float64)
+    power = np.mean(np.square(whole.reshape(-1, min(size, len(whole)))), axis=1)
+    active = power[power > 0.0]
+    while len(active):
+        kept = active[active > active.mean() * 10.0 ** (-_PAUSE_DB / 10.0)]
+        if len(kept) == len(active):
+            return 10.0 * math.log10(active.mean())
+        active = kept
+    return -math.inf
+
+
+def mix(speech: Float, noise: Float, snr_db: float, sample_rate: int) -> Float:
+    """Add noise to speech at a signal-to-noise ratio.
+
+    Parameters
+    ----------
+    speech, noise : (n_samples,) of the same length
+    snr_db : active level of the speech over the RMS of the noise over the whole clip [dB]
+
+    Returns
+    -------
+    (n_samples,) float32
+
+    Raises
+    ------
+    ValueError : lengths differ, or one of the two is silent: an SNR would not exist
+    """
+    if speech.shape != noise.shape:
+        raise ValueError(f"speech and noise differ in length: {speech.shape}, {noise.shape}")
+    speech_db, noise_db = active_level_db(speech, sample_rate), _rms_db(noise)
+    if not (math.isfinite(speech_db) and math.isfinite(noise_db)):
+        raise ValueError("speech or noise is silent")
+    gain = 10.0 ** ((speech_db - noise_db - snr_db) / 20.0)
+    return (speech + np.float32(gain) * noise).astype(np.float32)
+
+
+class Mixer:
+    """Draws mixtures from collections of speech, noise and rooms.
+
+    Parameters
+    ----------
+    speech, noise : at one sample rate
+    rooms : impulse responses at the same rate, or None for simulated rooms only
+
+    Raises
+    ------
+    ValueError : the rates differ
+    """
+
+    def __init__(
+        self,
+        speech: Collection,
+        noise: Collection,
+        rooms: Collection | None = None,
+        recipe: Recipe | None = None,
+    ) -> None:
+        self.sample_rate = speech.sample_rate
+        self.recipe = recipe or Recipe()
+        for other in (noise, rooms):
+            if other is not None and other.sample_rate != self.sample_rate:
+                raise ValueError(f"rates differ: {self.sample_rate} and {other.sample_rate} Hz")
+        self._speech = speech.recordings
+        self._chance = _speech_chance(speech, self.recipe.voice_s)
+        self._noise = noise.recordings
+        responses = [_as_float(r.samples) for r in rooms.recordings] if rooms else []
+        longest = self.recipe.longest_room_s
+        self._rooms = [r for r in responses if reverberation_s(r, self.sample_rate) <= longest]
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> Mixture:
+        """Draw one clip of ``n_samples``."""
+        recipe, rate = self.recipe, self.sample_rate
+        kind = rng.random()
+        noise = self._noises(rng, n_samples)
+        if kind < recipe.noise_only:
+            heard = _at_peak(_at_level(noise, rng.uniform(-65.0, -20.0)))
+            return Mixture(heard, np.zeros(n_samples, np.float32), -math.inf)
+        speech = self.speech(rng, n_samples)
+        clean, reverberant = self._in_room(rng, speech)
+        speech_db = active_level_db(clean, rate)
+        if not math.isfinite(speech_db):  # an excerpt of nothing but a pause
+            heard = _at_peak(_at_level(noise, rng.uniform(-65.0, -20.0)))
+            return Mixture(heard, np.zeros(n_samples, np.float32), -math.inf)
+        snr_db = rng.triangular(*recipe.snr_db)
+        if kind < recipe.noise_only + recipe.clean:
+            snr_db = math.inf if rng.random() < 0.5 else rng.uniform(30.0, 50.0)
+        noisy = reverberant
+        if math.isfinite(snr_db):
+            # The ratio is to the clean target: late reflections are no speech to keep.
+            noisy = reverberant + (mix(clean, noise, snr_db, rate) - clean)
+        level_db = rng.uniform(*recipe.level_db)
+        gain = min(10.0 ** ((level_db - speech_db) / 20.0), 0.99 / float(np.abs(noisy).max()))
+        noisy, clean = np.float32(gain) * noisy, np.float32(gain) * clean
+        if rng.random() < recipe.clipped:
+            ceiling = np.float32(rng.uniform(0.3, 0.9) * np.abs(noisy).max())
+            noisy = np.clip(noisy, -ceiling, ceiling)
+        return Mixture(noisy, clean, snr_db)
+
+    def speech(self, rng: np.random.Generator, n_samples: int) -> Float:
+        """Utterances of one or more voices with pauses between them, at about one level."""
+        rate, made = self.sample_rate, np.zeros(n_samples, np.float32)
+        position = int(rng.uniform(0.0, 1.0) * rate)
+        while position < n_samples:
+            recording = self._speech[int(np.searchsorted(self._chance, rng.random()))]
+            part = _excerpt(rng, recording, int(rng.uniform(1.5, 8.0) * rate))
+            part = _faster(part, rng.uniform(*self.recipe.speed) if rng.random() < 0.5 else 1.0)
+            level_db = active_level_db(part, rate)
+            if math.isfinite(level_db):
+                part = part * np.float32(10.0 ** ((rng.normal(0.0, 2.0) - level_db) / 20.0))
+            room = min(len(part), n_samples - position)
+            made[position : position + room] = part[:room]
+            position += room + int(rng.exponential(0.3) * rate)
+        return self._equalised(rng, made)
+
+    def _noises(self, rng: np.random.Generator, n_samples: int) -> Float:
+        """The sum of one to three noises, at an RMS of 1; never silent."""
+        count = int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
+        total = np.zeros(n_samples, np.float32)
+        for _ in range(count):
+            noise = self._equalised(rng, self._one_noise(rng, n_samples))
+            if rng.random() < 0.15:  # it begins or ends within the clip
+                edge = int(rng.uniform(0.0, 0.8) * n_samples)
+                noise[:edge] *= np.float32(rng.choice([0.0, 0.1]))
+                noise = noise[::-1] if rng.random() < 0.3 else noise
+            if _rms_db(noise) > -120.0:
+                total += _at_level(noise, rng.uniform(-10.0, 0.0))
+        if not total.any():
+            total = coloured(rng, n_samples, self.sample_rate)
+        return _at_level(total, 0.0)
+
+    def _one_noise(self, rng: np.random.Generator, n_samples: int) -> Float:
+        kind = rng.random()
+        if kind < self.recipe.synthetic:
+            make = SYNTHETIC[int(rng.integers(len(SYNTHETIC)))]
+            return make(rng, n_samples, self.sample_rate)
+        if kind < self.recipe.synthetic + self.recipe.babble:
+            voices = (self.speech(rng, n_samples) for _ in range(int(rng.integers(4, 9))))
+            return np.sum(list(voices), axis=0)
+        recording = self._noise[int(rng.integers(len(self._noise)))]
+        low, high = self.recipe.speed
+        speed = rng.uniform(low**2, high**2) if rng.random() < 0.5 else 1.0
+        made = np.zeros(n_samples, np.float32)
+        position = 0
+        while position < n_samples:
+            part = _excerpt(rng, recording, int((n_samples - position) * speed) + 1)
+            part = _faster(part, speed)
+            room = min(len(part), n_samples - position)
+            made[position : position + room] = part[:room]
+            # Events come again after a while; what lasts goes on.
+            event = len(recording.samples) < 2 * self.sample_rate
+            position += room + (int(rng.exponential(0.5) * self.sample_rate) if event else 0)
+        return made
+
+    def _in_room(self, rng: np.random.Generator, speech: Float) -> tuple[Float, Float]:
+        """Speech with early reflections, and with all of them."""
+        if rng.random() >= self.recipe.room:
+            return speech, speech
+        if not self._rooms or rng.random() < self.recipe.simulated_room:
+            response = simulated_room(rng, self.sample_rate)
+        else:
+            response = self._rooms[int(rng.integers(len(self._rooms)))]
+        early = early_part(response, self.sample_rate)
+        return _convolve(speech, early), _convolve(speech, response)
+
+    def _equalised(self, rng: np.random.Generator, signal: Float) -> Float:
+        """Shelves at random corners, and now and then no lows."""
+        most = self.recipe.equaliser_db
+        low_hz, high_hz = rng.uniform(80.0, 500.0), rng.uniform(1000.0, 3000.0)
+        low_db, high_db = rng.triangular(-most, 0.0, most, 2)
+        n_fft = _fast_length(len(signal))
+        hz = np.fft.rfftfreq(n_fft, 1.0 / self.sample_rate).astype(np.float32)
+        response = _shelf(low_hz / np.maximum(hz, 1.0), low_db) * _shelf(hz / high_hz, high_db)
+        if rng.random() < self.recipe.telephone:
+            ratio = (hz / np.float32(rng.uniform(100.0, 350.0))) ** 4
+            response *= np.sqrt(ratio / (1.0 + ratio))  # Butterworth, second order
+        spectrum = np.fft.rfft(signal, n_fft) * response
+        return np.fft.irfft(spectrum, n_fft)[: len(signal)].astype(np.float32)
+
+
+def reverberation_s(response: Float, sample_rate: int) -> float:
+    """T20 of an impulse response: three times its decay from −5 to −25 dB [s].
+
+    By backward integration (Schroeder 1965).
+    """
+    energy = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
+    level_db = 10.0 * np.log10(np.maximum(energy / energy[0], 1e-12))
+    return 3.0 * float(np.argmax(level_db < -25.0) - np.argmax(level_db < -5.0)) / sample_rate
+
+
+def simulated_room(rng: np.random.Generator, sample_rate: int) -> Float:
+    """A direct sound and exponentially decaying noise (Polack 1988).
+
+    Reverberation time 0.1…0.7 s, direct to reverberant energy −2…15 dB.
+    """
+    time_s = rng.uniform(0.1, 0.7)
+    n_samples = int(time_s * sample_rate)
+    t = np.arange(n_samples) / sample_rate
+    tail = rng.standard_normal(n_samples) * 10.0 ** (-3.0 * t / time_s)
+    tail[: int(rng.uniform(0.001, 0.008) * sample_rate) + 1] = 0.0
+    tail *= 10.0 ** (-rng.uniform(-2.0, 15.0) / 20.0) / np.sqrt(np.sum(tail**2))
+    tail[0] = 1.0
+    return tail.astype(np.float32)
+
+
+def early_part(response: Float, sample_rate: int) -> Float:
+    """A response up to ``EARLY_S`` after its direct sound, faded out over the last fifth."""
+    end = int(np.argmax(np.abs(response))) + int(EARLY_S * sample_rate)
+    early = response[:end].copy()
+    fade = min(len(early), int(EARLY_S * sample_rate) // 5)
+    early[len(early) - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
+    return early
+
+
+def hum(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
+    """Mains hum or a motor: harmonics that weaken upwards."""
+    pitch_hz = rng.choice([50.0, 60.0, rng.uniform(40.0, 400.0)])
+    t = np.arange(n_samples) / sample_rate
+    slope = rng.uniform(0.3, 1.5)
+    made = np.zeros(n_samples)
+    turn = np.exp(2j * np.pi * pitch_hz * t)
+    harmonic = np.ones(n_samples, np.complex128)
+    for k in range(1, min(40, int(0.45 * sample_rate / pitch_hz)) + 1):
+        harmonic *= turn  # its powers are the harmonics, cheaper than as many sines
+        level, phase = rng.uniform(0.1, 1.0) / k**slope, 2.0 * np.pi * rng.random()
+        made += level * (np.cos(phase) * harmonic.real - np.sin(phase) * harmonic.imag)
+    return (made + 0.02 * rng.standard_normal(n_samples)).astype(np.float32)
+
+
+def coloured(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
+    """Noise of a random tilt with a few resonances: hiss, wind, air from a fan."""
+    n_fft = _fast_length(n_samples)
+    hz = np.maximum(np.fft.rfftfreq(n_fft, 1.0 / sample_rate), 20.0)
+    shape = hz ** -rng.uniform(-0.3, 1.2)
+    for _ in range(int(rng.integers(0, 4))):
+        centre, width = rng.uniform(80.0, 0.4 * sample_rate), rng.uniform(0.02, 0.3)
+        shape *= 1.0 + rng.uniform(0.5, 6.0) * np.exp(-0.5 * (np.log(hz / centre) / width) ** 2)
+    spectrum = np.fft.rfft(rng.standard_normal(n_samples), n_fft) * shape
+    return np.fft.irfft(spectrum, n_fft)[:n_samples].astype(np.float32)
+
+
+def fan(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
+    """Air that a turning blade chops, with the tone of its motor."""
+    t = np.arange(n_samples) / sample_rate
+    blade = 1.0 + rng.uniform(0.0, 0.6) * np.sin(2.0 * np.pi * rng.uniform(3.0, 60.0) * t)
+    tone = rng.uniform(0.0, 0.5) * _at_level(hum(rng, n_samples, sample_rate), 0.0)
+    air = _at_level(coloured(rng, n_samples, sample_rate), 0.0)
+    return (air * blade + tone).astype(np.float32)
+
+
+def clicks(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
+    """Keys, taps and crackle: short decaying bursts at random times."""
+    length = int(0.08 * sample_rate)
+    made = np.zeros(n_samples + length, np.float32)
+    t = np.arange(length) / sample_rate
+    for _ in range(1 + rng.poisson(rng.uniform(0.5, 12.0) * n_samples / sample_rate)):
+        start = int(rng.integers(n_samples))
+        burst = rng.standard_normal(length) * np.exp(-t / rng.uniform(0.001, 0.02))
+        ring = np.sin(2.0 * np.pi * rng.uniform(200.0, 0.4 * sample_rate) * t)
+        made[start : start + length] += rng.exponential() * burst * (1.0 + rng.random() * ring)
+    return made[:n_samples]
+
+
+SYNTHETIC: Sequence[Callable[[np.random.Generator, int, int], Float]] = (
+    hum,
+    coloured,
+    fan,
+    clicks,
+)
+"""Noises made of nothing: ``(rng, n_samples, sample_rate)`` to (n_samples,) float32."""
+
+
+def _speech_chance(speech: Collection, voice_s: float) -> np.ndarray:
+    """Cumulated chance of each recording: by length, but no voice above ``voice_s``."""
+    lengths = np.array([len(r.samples) for r in speech.recordings], np.float64)
+    voices, index = np.unique([r.source for r in speech.recordings], return_inverse=True)
+    of_voice = np.bincount(index, lengths, len(voices))
+    most = voice_s * speech.sample_rate
+    weights = lengths * np.minimum(1.0, most / of_voice)[index]
+    chance = np.cumsum(weights / weights.sum())
+    chance[-1] = 1.0  # rounding must not leave a gap above the last one
+    return chance
+
+
+def _excerpt(rng: np.random.Generator, recording: Recording, n_samples: int) -> Float:
+    """Up to ``n_samples`` of a recording from a random place."""
+    start = int(rng.integers(0, max(1, len(recording.samples) - n_samples + 1)))
+    return _as_float(recording.samples[start : start + n_samples])
+
+
+def _as_float(samples: np.ndarray) -> Float:
+    return samples.astype(np.float32) / np.float32(32768.0)
+
+
+def _faster(signal: Float, speed: float) -> Float:
+    """Play a signal faster, higher in pitch, by cutting or filling its spectrum.
+
+    In steps of 3 %: both transforms then have lengths with small factors, many times faster.
+    """
+    n_fft = max(256, _fast_length(len(signal)))
+    n_out = n_fft // 32 * round(32 / speed)
+    if n_out == n_fft:
+        return signal
+    made = np.fft.irfft(np.fft.rfft(signal, n_fft), n_out) * np.float32(n_out / n_fft)
+    return made[: round(len(signal) * n_out / n_fft)].astype(np.float32)
+
+
+def _convolve(signal: Float, response: Float) -> Float:
+    """The head of the convolution, as long as the signal."""
+    n_fft = _fast_length(len(signal) + len(response))
+    spectrum = np.fft.rfft(signal, n_fft) * np.fft.rfft(response, n_fft)
+    return np.fft.irfft(spectrum, n_fft)[: len(signal)].astype(np.float32)
+
+
+def _fast_length(n_samples: int) -> int:
+    """The next length that is a power of two, or three quarters or five eighths of one."""
+    power = 1 << max(3, (n_samples - 1).bit_length())
+    return min(n for n in (5 * power // 8, 3 * power // 4, power) if n >= n_samples)
+
+
+def _shelf(ratio: NDArray[np.floating], gain_db: float) -> NDArray[np.floating]:
+    """Magnitude of a first-order shelf; ``ratio`` of frequency to corner, 0…infinity."""
+    square = np.square(ratio)
+    return np.sqrt((1.0 + square * 10.0 ** (gain_db / 10.0)) / (1.0 + square))
+
+
+def _rms_db(signal: Float) -> float:
+    power = float(np.mean(np.square(signal, dtype=np.float64)))
+    return 10.0 * math.log10(power) if power > 0.0 else -math.inf
+
+
+def _at_level(signal: Float, level_db: float) -> Float:
+    """Bring the RMS to a level [dB]."""
+    return signal * np.float32(10.0 ** ((level_db - _rms_db(signal)) / 20.0))
+
+
+def _at_peak(signal: Float) -> Float:
+    """Turn down what would exceed full scale."""
+    return signal * np.float32(min(1.0, 0.99 / float(np.abs(signal).max())))

@@ -1,0 +1,220 @@
+"""Folders of sound, decoded once to the model's rate and kept as int16 beside the run.
+
+Decides as well which recordings are held out, so that no voice and no noise is ever
+on both sides. Not here: what is done with the samples (``mixing``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
+"""What is taken for sound in a folder; everything else there is passed over."""
+
+# A number or a capital letter after the last dash or underscore counts pieces of one
+# recording: kathleen_017, rain_2, 1-48413-A.
+_PIECE = re.compile(r"[-_](\d+|[A-Z])$")
+
+# Shorter than one frame of any model is nothing to learn from.
+_SHORTEST_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One decoded file."""
+
+    name: str
+    """Folder and file name."""
+    source: str
+    """The voice or the recording it was cut from; never on both sides of a split."""
+    samples: NDArray[np.int16]
+    """(n_samples,) mono, full scale ±32768; read-only, on disk until it is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """All recordings of some folders, at one rate."""
+
+    sample_rate: int
+    """[Hz]"""
+    recordings: tuple[Recording, ...]
+    skipped: tuple[str, ...]
+    """``name: reason`` of every file that could not be read."""
+
+    @property
+    def hours(self) -> float:
+        """Length of it all [h]."""
+        return sum(len(r.samples) for r in self.recordings) / self.sample_rate / 3600.0
+
+
+def source_of(path: Path) -> str:
+    """Who or what is heard in a file, told from its folder and its name.
+
+    Examples
+    --------
+    >>> source_of(Path("speech/kathleen/kathleen_017.opus"))
+    'kathleen/kathleen'
+    >>> source_of(Path("speech/librispeech/061.opus"))
+    'librispeech/061'
+    >>> source_of(Path("noise/esc10/Rain__1-48413-A.opus"))
+    'esc10/Rain__1-48413'
+    """
+    return f"{path.parent.name}/{_PIECE.sub('', path.stem)}"
+
+
+def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 0) -> Collection:
+    """Decode every sound file below some folders, or take what an earlier call decoded.
+
+    Parameters
+    ----------
+    folders : searched to any depth, in the order of their names
+    sample_rate : the files are converted to it [Hz]
+    cache : ``<cache>.pcm`` and ``<cache>.json`` are written; they are made anew when the
+        files, their sizes or the rate are others
+    workers : processes that decode; 0 means one per core
+
+    Raises
+    ------
+    ValueError : a folder is missing, or there is nothing readable in all of them
+    """
+    paths = _sound_files(folders)
+    wanted: dict[str, Any] = {
+        "sample_rate": sample_rate,
+        "files": [[str(path), path.stat().st_size] for path in paths],
+    }
+    index_path, pcm_path = cache.with_suffix(".json"), cache.with_suffix(".pcm")
+    index = _read_index(index_path)
+    if index is None or any(index.get(key) != value for key, value in wanted.items()):
+        index = wanted | _decode_all(paths, sample_rate, pcm_path, workers)
+        _replace(index_path, json.dumps(index).encode())
+    for reason in index["skipped"]:
+        log.warning("skipped %s", reason)
+    if not index["recordings"]:
+        raise ValueError(f"no readable sound in {', '.join(map(str, folders))}")
+    pcm = np.memmap(pcm_path, np.int16, mode="r")
+    recordings = tuple(
+        Recording(name, source, pcm[start : start + length])
+        for name, source, start, length in index["recordings"]
+    )
+    return Collection(sample_rate, recordings, tuple(index["skipped"]))
+
+
+def split(collection: Collection, held_out: float) -> tuple[Collection, Collection]:
+    """Part a collection by source into what is trained on and what is held out.
+
+    The order is a checksum of the source's name: the same for every run and seed, and
+    adding files moves none of the others more than it must. A source that would take
+    more than is left of the share stays in training.
+
+    Parameters
+    ----------
+    held_out : upper bound of the second part, as a share of the whole length, in [0, 1)
+    """
+    lengths: dict[str, int] = {}
+    for recording in collection.recordings:
+        lengths[recording.source] = lengths.get(recording.source, 0) + len(recording.samples)
+    room = held_out * sum(lengths.values())
+    out = set()
+    for source in sorted(lengths, key=lambda name: (zlib.crc32(name.encode()), name)):
+        if lengths[source] <= room:
+            out.add(source)
+            room -= lengths[source]
+    return (
+        _only(collection, (r for r in collection.recordings if r.source not in out)),
+        _only(collection, (r for r in collection.recordings if r.source in out)),
+    )
+
+
+def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
+    """Read a file, mixed to mono, at a rate: (n_samples,) int16.
+
+    Raises ValueError when it is no sound, too short, or silent.
+    """
+    try:
+        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    mono = sound.mean(axis=1)
+    if len(mono) < _SHORTEST_S * rate:
+        raise ValueError(f"{path}: only {len(mono)} samples long")
+    if not np.isfinite(mono).all() or not mono.any():
+        raise ValueError(f"{path}: is silent or not finite")
+    mono = soxr.resample(mono, rate, sample_rate)
+    return np.clip(np.round(mono * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def _only(collection: Collection, recordings: Iterable[Recording]) -> Collection:
+    return Collection(collection.sample_rate, tuple(recordings), collection.skipped)
+
+
+def _sound_files(folders: Sequence[Path]) -> list[Path]:
+    paths: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is not a folder")
+        found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths.extend(sorted(found))
+    return paths
+
+
+def _try_decode(job: tuple[Path, int]) -> NDArray[np.int16] | str:
+    """The samples, or why there are none: an exception would end the whole pool."""
+    try:
+        return decode(*job)
+    except ValueError as error:
+        return str(error)
+
+
+def _decode_all(
+    paths: Sequence[Path], sample_rate: int, pcm_path: Path, workers: int
+) -> dict[str, Any]:
+    """Write one file of all samples; return where each recording lies in it."""
+    recordings: list[tuple[str, str, int, int]] = []
+    skipped: list[str] = []
+    position = 0
+    pcm_path.parent.mkdir(parents=True, exist_ok=True)
+    part = pcm_path.with_suffix(".part")
+    workers = min(workers or os.cpu_count() or 1, max(1, len(paths)))
+    with part.open("wb") as file, ProcessPoolExecutor(workers) as pool:
+        jobs = [(path, sample_rate) for path in paths]
+        for path, samples in zip(paths, pool.map(_try_decode, jobs, chunksize=4), strict=True):
+            if isinstance(samples, str):
+                skipped.append(samples)
+                continue
+            name = f"{path.parent.name}/{path.name}"
+            recordings.append((name, source_of(path), position, len(samples)))
+            file.write(samples.tobytes())
+            position += len(samples)
+    part.replace(pcm_path)
+    return {"recordings": recordings, "skipped": skipped}
+
+
+def _read_index(path: Path) -> dict[str, Any] | None:
+    try:
+        index = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None  # not there, or cut off: decode again
+    return index if isinstance(index, dict) else None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write under another name first, so that a kill leaves the old file or the new one."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_bytes(content)
+    part.replace(path)
