@@ -32,8 +32,11 @@ def run(args: argparse.Namespace) -> int:
             outputs.append(devices.find("output", None))
         with LiveSession(network, source, outputs, Knobs(limit_db=args.limit)) as session:
             _announce(args.json, network, source, shown)
-            while not stop.wait(1.0):
+            # The first line comes with the first sound: programs wait for it.
+            session.wait_until_running(1.0)
+            while not stop.is_set():
                 _report(args.json, session.status())
+                stop.wait(1.0)
     if args.json:
         _say(json.dumps({"state": "stopped"}))
     return 0

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.errors import ModelError
 from engine.network import Estimator
 from engine.stft import Analysis, Complex, Float, Synthesis, to_db
 
@@ -83,7 +82,7 @@ class Denoiser:
         self._waiting: deque[tuple[Complex, Float]] = deque(
             [(silence, silence_db)] * self.spec.lookahead
         )
-        self.fault: ModelError | None = None
+        self.fault: Exception | None = None
         self.frame = Frame(silence_db, np.ones(self.spec.n_spectrum, np.float32), 0.0)
 
     def process(self, hop: Float) -> Float:
@@ -118,7 +117,7 @@ class Denoiser:
         spec, knobs = self.spec, self.knobs
         try:
             estimate = self._network(noisy_db[np.newaxis, : spec.n_bins], self._state)
-        except ModelError as error:
+        except Exception as error:  # whatever it is, the call goes on
             self.fault = error
             self._state = self._network.initial_state()
             return np.ones(spec.n_spectrum, np.float32), 0.0

@@ -1,0 +1,260 @@
+"""The live path with a card that the test turns by hand: nothing lost, delay told and held."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine import devices
+from engine.devices import BLOCK, SAMPLE_RATE
+from engine.errors import DeviceError
+from engine.live import LiveSession, Status
+from engine.network import Estimator
+from engine.spec import ModelSpec
+from engine.stft import Float
+from tests.estimators import Failing, Steady
+from tests.onnx_models import FULLBAND
+
+CAPTURE_S, PLAYBACK_S = 0.010, 0.030
+
+
+class Card:
+    """Both streams of a sound card whose clock goes on only when told."""
+
+    def __init__(self) -> None:
+        self.capture: Callable[..., None]
+        self.playback: Callable[..., None]
+        self.closed = 0
+        self.now_s = 100.0
+
+    def open_input(self, name: str, callback: Any) -> Card:
+        self.capture = callback
+        return self
+
+    def open_output(self, name: str, callback: Any) -> Card:
+        self.playback = callback
+        return self
+
+    def close(self, ignore_errors: bool = True) -> None:
+        self.closed += 1
+
+    def hear(self, block: Float, age_s: float = CAPTURE_S) -> None:
+        times = SimpleNamespace(currentTime=self.now_s, inputBufferAdcTime=self.now_s - age_s)
+        self.capture(block[:, np.newaxis], len(block), times, None)
+
+    def play(self) -> Float:
+        out = np.full((BLOCK, 1), np.nan, np.float32)
+        times = SimpleNamespace(currentTime=self.now_s, outputBufferDacTime=self.now_s + PLAYBACK_S)
+        self.playback(out, BLOCK, times, None)
+        return out[:, 0]
+
+    def pass_time(self) -> None:
+        self.now_s += BLOCK / SAMPLE_RATE
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    card = Card()
+    monkeypatch.setattr(devices, "open_input", card.open_input)
+    monkeypatch.setattr(devices, "open_output", card.open_output)
+    return card
+
+
+@pytest.fixture
+def session(card: Card, spec: ModelSpec) -> Iterator[LiveSession]:
+    whole = replace(spec, n_bins=spec.n_spectrum)
+    with LiveSession(Steady(whole), "microphone", ["speaker"]) as session:
+        yield session
+
+
+def run(card: Card, session: LiveSession, sound: Float) -> Float:
+    """Turn the card for as long as ``sound``, giving the worker time after every block."""
+    played = []
+    for block in sound.reshape(-1, BLOCK):
+        card.pass_time()
+        card.hear(block)
+        settle(session)
+        played.append(card.play())
+    return np.concatenate(played)
+
+
+def settle(session: LiveSession) -> None:
+    """Wait until the worker has cleaned every hop that is complete, and handed it on."""
+    pipeline, ring = session._pipeline, session._capture.ring
+    deadline = time.monotonic() + 5
+    while (
+        ring.fill >= max(pipeline.wanted, 1)
+        or session._levels._sums[1] != ring.taken - session._skipped
+        or session._playbacks[0].ring.written != pipeline.n_out
+    ):
+        assert time.monotonic() < deadline, "the worker does not work"
+        time.sleep(0.0005)
+
+
+def ramp(n_blocks: int) -> Float:
+    """Sample k has value k / 2^20: every sample is unlike every other."""
+    return (np.arange(n_blocks * BLOCK) / 2**20).astype(np.float32)
+
+
+def test_every_sample_comes_out_once_and_in_order(card: Card, session: LiveSession) -> None:
+    sound = ramp(300)
+    played = run(card, session, sound)
+    begin = int(np.argmax(played > 0.05))  # past the fade-in and the filter's edge
+    shift = begin - round(float(played[begin]) * 2**20)
+    # The ramp resampled twice is a ramp within the filters' ripple of 1e-4.
+    assert np.abs(played[begin:] - sound[begin - shift : len(sound) - shift]).max() < 3e-4
+    assert session.status().drops == 0
+
+
+def test_the_delay_told_is_the_delay(card: Card, session: LiveSession) -> None:
+    sound = ramp(200)
+    played = run(card, session, sound)
+    told = session.status().delay_ms
+    at = len(played) - BLOCK
+    shift = at - round(float(played[at]) * 2**20)
+    actual_ms = 1000 * (shift / SAMPLE_RATE + CAPTURE_S + PLAYBACK_S)
+    assert told == pytest.approx(actual_ms, abs=0.5)  # the ramp's resampling error is 10 samples
+
+
+def test_delay_is_near_the_least_possible(card: Card, session: LiveSession) -> None:
+    run(card, session, ramp(200))
+    told = session.status().delay_ms
+    assert told is not None
+    least_ms = 1000 * (session._pipeline.latency_s + CAPTURE_S + PLAYBACK_S)
+    # The margin of 15 ms, and up to two blocks of the card between arrival and pick-up.
+    assert least_ms - 10 < told < least_ms + 15 + 20
+
+
+def test_a_stalled_microphone_is_silence_then_sound_again(card: Card, session: LiveSession) -> None:
+    run(card, session, ramp(100))
+    for _ in range(50):
+        card.pass_time()
+        silent = card.play()
+    assert not silent.any()
+    assert session.status().drops >= 1
+    assert run(card, session, ramp(100))[-BLOCK:].any()
+
+
+def test_what_piles_up_is_taken_out(card: Card, session: LiveSession) -> None:
+    run(card, session, ramp(150))
+    usual = session.status().delay_ms
+    assert usual is not None
+    for block in ramp(12).reshape(-1, BLOCK):  # the output stops for 120 ms
+        card.pass_time()
+        card.hear(block)
+        settle(session)
+    run(card, session, ramp(250))
+    after = session.status().delay_ms
+    assert after is not None
+    assert after < usual + 25  # the excess that is left alone is 15 ms, and one block
+
+
+def test_a_worker_left_behind_catches_up(card: Card, session: LiveSession) -> None:
+    run(card, session, ramp(100))
+    usual = session.status().delay_ms
+    assert usual is not None
+    for block in ramp(100).reshape(-1, BLOCK):  # a second in no time: the worker was stopped
+        card.pass_time()
+        card.hear(block)
+    settle(session)
+    run(card, session, ramp(300))
+    status = session.status()
+    assert status.delay_ms is not None
+    assert status.delay_ms < usual + 60
+    assert status.drops >= 1
+
+
+def test_a_backlog_at_the_start_is_not_delay(card: Card, session: LiveSession) -> None:
+    for k in range(40):  # 400 ms from before anybody listened, all at once
+        card.hear(np.ones(BLOCK, np.float32), age_s=0.4 - 0.01 * k)
+    run(card, session, ramp(100))
+    told = session.status().delay_ms
+    assert told is not None
+    least_ms = 1000 * (session._pipeline.latency_s + CAPTURE_S + PLAYBACK_S)
+    # Blocks younger than 50 ms are kept.
+    assert told < least_ms + 15 + 20 + 50
+
+
+def test_a_microphone_that_is_always_late_is_heard(card: Card, session: LiveSession) -> None:
+    for block in ramp(100).reshape(-1, BLOCK):  # Bluetooth: 150 ms, every time
+        card.pass_time()
+        card.hear(block, age_s=0.15)
+        settle(session)
+        played = card.play()
+    assert played.any()
+
+
+def test_lost_input_is_counted_though_nobody_says_so(card: Card, session: LiveSession) -> None:
+    run(card, session, ramp(100))
+    assert session.status().drops == 0
+    card.now_s += 0.05  # the driver lost 50 ms
+    run(card, session, ramp(100))
+    assert session.status().drops == 1
+    run(card, session, ramp(100))
+    assert session.status().drops == 1
+
+
+def test_levels_are_of_the_time_since_the_last_status(card: Card, session: LiveSession) -> None:
+    loud = np.full(100 * BLOCK, 0.5, np.float32)
+    run(card, session, loud)
+    assert session.status().input_dbfs == pytest.approx(-6.02, abs=0.01)
+    silence = np.zeros(100 * BLOCK, np.float32)
+    run(card, session, silence)
+    session.status()  # the rest of a hop was still loud
+    run(card, session, silence)
+    assert session.status().input_dbfs == -120.0
+
+
+def test_a_failing_network_is_told_and_heard_through(card: Card) -> None:
+    network: Estimator = Failing(Steady(FULLBAND, gain=0.0), at=range(50, 10_000))
+    with LiveSession(network, "microphone", ["speaker"]) as session:
+        played = run(card, session, np.full(120 * BLOCK, 0.25, np.float32))
+        status = session.status()
+    assert status.fault is not None
+    assert "failed" in status.fault
+    assert not played[20 * BLOCK : 40 * BLOCK].any()
+    # Uncleaned, but not lost: the gain is 1 within the transform's rounding.
+    assert played[-BLOCK:] == pytest.approx(np.full(BLOCK, 0.25), abs=1e-5)
+
+
+def test_a_failing_viewer_does_not_stop_the_sound(card: Card) -> None:
+    def watch(_: object) -> None:
+        raise RuntimeError("no window")
+
+    with LiveSession(Steady(FULLBAND), "microphone", ["speaker"], watch=watch) as session:
+        played = run(card, session, np.full(60 * BLOCK, 0.25, np.float32))
+        assert session.status().fault is None
+    assert played[-BLOCK:] == pytest.approx(np.full(BLOCK, 0.25), abs=1e-5)
+
+
+def test_states(card: Card, session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    status: Status = session.status()
+    assert status.state == "starting"
+    assert status.delay_ms is None
+    assert not session.wait_until_running(0.02)
+    run(card, session, ramp(100))
+    assert session.wait_until_running(0.0)
+    assert session.status().state == "running"
+    later_s = time.monotonic() + 10
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    assert session.status().state == "stalled"
+
+
+def test_a_device_that_cannot_be_opened_leaves_nothing_open(
+    card: Card, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, callback: Any) -> Card:
+        raise DeviceError(f"{name} cannot be opened: busy")
+
+    monkeypatch.setattr(devices, "open_input", refuse)
+    session = LiveSession(Steady(spec), "microphone", ["speaker"])
+    with pytest.raises(DeviceError, match="microphone cannot be opened"):
+        session.start()
+    assert card.closed == 1
+    session.stop()
