@@ -113,10 +113,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser(
         "demo",
-        help="a live session on a recorded noisy voice, and what it did",
-        description="Start a private sound server whose microphone plays a noisy voice, run "
+        help="a live session and what it did, with or without sound hardware",
+        description="With a microphone and a desktop: clean that microphone. Without: start a "
+        "private sound server whose microphone plays a noisy voice, run "
         "denoise-app --device on it, record the virtual microphone as a call app would, and "
-        "show what came of it. Needs no sound hardware.",
+        "show what came of it.",
     )
     demo.add_argument(
         "--folder",
@@ -131,7 +132,13 @@ def build_parser() -> argparse.ArgumentParser:
         default="pulseaudio",
         help="which to start (default: pulseaudio)",
     )
+    demo.add_argument(
+        "--recorded",
+        action="store_true",
+        help="use the recorded voice even where there is a microphone and a desktop",
+    )
     _add_model_options(demo)
+    demo.set_defaults(output=None, monitor=False, json=False)
     return parser
 
 

@@ -1,0 +1,217 @@
+"""A sound server of our own: for the demo, the benchmark and the tests.
+
+A real PulseAudio or PipeWire in a temporary folder, which no other program sees and
+which leaves the user's own alone. Not here: denoising.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from engine.devices import SAMPLE_RATE
+from engine.errors import DeviceError
+from engine.stft import Float
+
+_START_S = 15.0
+_CLIENT_LATENCY_MS = 10
+
+_PIPEWIRE = """
+pipewire &
+until test -S "$XDG_RUNTIME_DIR/pipewire-0"; do sleep 0.05; done
+wireplumber &
+exec pipewire-pulse
+"""
+
+
+class PrivateServer:
+    """``pulseaudio`` or ``pipewire``, alive inside a ``with`` block.
+
+    Raises
+    ------
+    DeviceError : it is not installed, or does not come up
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._folder = Path(tempfile.mkdtemp(prefix="denoise-app-"))
+        self._folder.chmod(0o700)
+        self.environment = {
+            **os.environ,
+            "XDG_RUNTIME_DIR": str(self._folder),
+            "XDG_CONFIG_HOME": str(self._folder / "config"),
+            "XDG_STATE_HOME": str(self._folder / "state"),
+            "PULSE_SERVER": f"unix:{self._folder}/native",
+            "PULSE_RUNTIME_PATH": str(self._folder),
+            "PULSE_STATE_PATH": str(self._folder),
+            "PULSE_COOKIE": str(self._folder / "cookie"),
+        }
+        for chosen in ("PULSE_SINK", "PULSE_SOURCE"):
+            self.environment.pop(chosen, None)
+
+    def __enter__(self) -> PrivateServer:
+        try:
+            self._process = self._launch()
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "_process"):
+            _end(self._process)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add_microphone(self, name: str, description: str) -> str:
+        """Make a microphone that hears what is played to the sink ``name``; returns its name."""
+        properties = f"'device.description=\"{description}\"'"
+        self.control(
+            "load-module",
+            "module-null-sink",
+            f"sink_name={name}",
+            f"rate={SAMPLE_RATE}",
+            "channels=1",
+            "norewinds=1",
+            f"sink_properties={properties}",
+        )
+        return f"{name}.monitor"
+
+    def control(self, *command: str) -> str:
+        """Run ``pactl`` on this server; raises DeviceError with what it complained about."""
+        done = subprocess.run(
+            [_program("pactl"), *command],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_START_S,
+        )
+        if done.returncode != 0:
+            raise DeviceError(f"pactl {' '.join(command)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def play(self, sound: Float, sink: str) -> subprocess.Popen[bytes]:
+        """Play (n,) float32 at SAMPLE_RATE in real time; the process ends with the sound."""
+        player = subprocess.Popen(
+            [_program("pacat"), "--device", sink, *_FORMAT],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+        )
+        threading.Thread(target=_feed, args=(player, sound), daemon=True).start()
+        return player
+
+    def record(self, source: str) -> Recorder:
+        """Start recording as a call app would."""
+        return Recorder(source, self.environment)
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        log = (self._folder / "log").open("wb")
+        if self.kind == "pulseaudio":
+            protocol = f"module-native-protocol-unix socket={self._folder}/native auth-anonymous=1"
+            command = [
+                *(_program("pulseaudio"), "-n", "--daemonize=no", "--use-pid-file=no"),
+                *("--exit-idle-time=-1", "--disable-shm=yes", f"--load={protocol}"),
+                "--load=module-null-sink sink_name=speakers norewinds=1",
+            ]
+        else:
+            for program in ("pipewire", "wireplumber", "pipewire-pulse"):
+                _program(program)
+            command = [_program("dbus-run-session"), "--", "sh", "-c", _PIPEWIRE]
+        with log:
+            return subprocess.Popen(
+                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(DeviceError):
+                # PipeWire answers before it has a device; a default means it is ready.
+                if "Default Sink: @" not in self.control("info"):
+                    return
+            time.sleep(0.1)
+        log = (self._folder / "log").read_text(errors="replace").strip().splitlines()
+        raise DeviceError(f"{self.kind} did not start: {log[-1] if log else 'no word from it'}")
+
+
+class Recorder:
+    """A recording in progress.
+
+    ``stop()`` returns the samples. ``origin_s`` is when sample 0 was recorded on this
+    process's monotonic clock, by the least delayed arrival: two recorders of the same
+    settings share what is left of the delay, so they can be compared.
+    """
+
+    def __init__(self, source: str, environment: dict[str, str]) -> None:
+        self.origin_s = float("inf")
+        self._chunks: list[bytes] = []
+        self._process = subprocess.Popen(
+            [_program("parec"), "--device", source, *_FORMAT],
+            env=environment,
+            stdout=subprocess.PIPE,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def seconds(self) -> float:
+        """Recorded so far [s]."""
+        return sum(map(len, self._chunks)) / 4 / SAMPLE_RATE
+
+    def stop(self) -> Float:
+        """End it; returns (n,) float32 at SAMPLE_RATE."""
+        _end(self._process)
+        self._reader.join()
+        raw = b"".join(self._chunks)
+        return np.frombuffer(raw[: len(raw) // 4 * 4], "<f4")
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        n_bytes = 0
+        while chunk := os.read(self._process.stdout.fileno(), 65536):
+            n_bytes += len(chunk)
+            self._chunks.append(chunk)
+            self.origin_s = min(self.origin_s, time.monotonic() - n_bytes / 4 / SAMPLE_RATE)
+        self._process.stdout.close()
+
+
+_FORMAT = (
+    *("--raw", "--format=float32le", f"--rate={SAMPLE_RATE}", "--channels=1"),
+    *(f"--latency-msec={_CLIENT_LATENCY_MS}", f"--process-time-msec={_CLIENT_LATENCY_MS}"),
+)
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise DeviceError(f"{name} is not installed; `make system` installs what is needed")
+    return found
+
+
+def _feed(player: subprocess.Popen[bytes], sound: Float) -> None:
+    assert player.stdin is not None
+    with contextlib.suppress(BrokenPipeError), player.stdin:
+        player.stdin.write(sound.astype("<f4").tobytes())
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process and what it started, kindly first."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=3.0)
+            return

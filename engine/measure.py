@@ -1,0 +1,77 @@
+"""How far apart and how alike two recordings are.
+
+Not here: models of human judgement (PESQ, DNSMOS), which training's evaluation has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.stft import Float
+
+_SILENT_DBFS = -120.0
+
+
+def delay_between(reference: Float, heard: Float) -> tuple[int, float]:
+    """How many samples later ``heard`` carries what ``reference`` does, by cross-correlation.
+
+    Parameters
+    ----------
+    reference, heard : (n,) and (m,) float32 at the same rate
+
+    Returns
+    -------
+    delay : [samples], negative when ``heard`` comes first
+    peak : normalised correlation at that delay, 1 for the same sound
+    """
+    n = len(reference) + len(heard)
+    size = 1 << (n - 1).bit_length()
+    cross = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(reference, size)), size)
+    delay = int(np.argmax(cross))
+    if delay > size // 2:
+        delay -= size
+    first, second = aligned(reference, heard, delay)
+    energy = np.sqrt(np.dot(first, first) * np.dot(second, second))
+    return delay, float(np.dot(first, second) / energy) if energy > 0 else 0.0
+
+
+def aligned(reference: Float, heard: Float, delay: int) -> tuple[Float, Float]:
+    """The stretches of both that carry the same sound, of one length."""
+    if delay >= 0:
+        heard = heard[delay:]
+    else:
+        reference = reference[-delay:]
+    n = min(len(reference), len(heard))
+    return reference[:n], heard[:n]
+
+
+def si_sdr_db(reference: Float, estimate: Float) -> float:
+    """Scale-invariant signal-to-distortion ratio [dB] (Le Roux et al. 2019).
+
+    Parameters
+    ----------
+    reference, estimate : (n,) aligned, neither silent
+
+    Raises
+    ------
+    ValueError : different lengths, or a silent one
+    """
+    if reference.shape != estimate.shape:
+        raise ValueError(f"lengths should be equal, got {len(reference)} and {len(estimate)}")
+    clean = reference.astype(np.float64) - reference.mean(dtype=np.float64)
+    heard = estimate.astype(np.float64) - estimate.mean(dtype=np.float64)
+    energy = float(np.dot(clean, clean))
+    if energy == 0.0 or not heard.any():
+        raise ValueError("a silent signal has no distortion ratio")
+    target = float(np.dot(heard, clean)) / energy * clean
+    distortion = heard - target
+    rest = float(np.dot(distortion, distortion))
+    if rest == 0.0:
+        return float("inf")
+    return float(10.0 * np.log10(np.dot(target, target) / rest))
+
+
+def level_dbfs(signal: Float) -> float:
+    """RMS level, −3 dB for a full-scale sine, at least −120 [dBFS]."""
+    energy = float(np.mean(signal.astype(np.float64) ** 2)) if len(signal) else 0.0
+    return max(10.0 * float(np.log10(energy)), _SILENT_DBFS) if energy > 0 else _SILENT_DBFS

@@ -1,0 +1,306 @@
+"""The real program between a real microphone and a real call app's recording."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from app.private_server import PrivateServer, Recorder
+from engine.devices import SAMPLE_RATE
+from engine.measure import aligned, delay_between, level_dbfs, si_sdr_db
+from engine.stft import Float
+from tests.onnx_models import CLASSIC, FULLBAND, write_identity
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).parents[2]
+CLIPS = ROOT / "app" / "clips"
+
+
+class Session:
+    """``denoise-app --device --json`` as a program would run it."""
+
+    def __init__(self, server: PrivateServer, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "main.py"), "--device", *arguments, "--json"],
+            env=server.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[dict[str, Any]] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(json.loads(line))
+
+    def wait_for(self, state: str, timeout_s: float = 20.0) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for line in list(self.lines):
+                if line["state"] == state:
+                    return line
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        self.process.kill()
+        assert self.process.stderr is not None
+        pytest.fail(f"never {state}: {self.lines} {self.process.stderr.read()}")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(how)
+        code = self.process.wait(timeout=10)
+        self._reader.join(timeout=5)
+        return code
+
+
+@pytest.fixture(params=["pulseaudio", "pipewire"])
+def server(request: pytest.FixtureRequest) -> Iterator[PrivateServer]:
+    with PrivateServer(request.param) as started:
+        started.add_microphone("room", "Room")
+        yield started
+
+
+def call(
+    server: PrivateServer, sound: Float, *arguments: str
+) -> tuple[Float, Float, float, list[dict[str, Any]]]:
+    """Play ``sound`` into the room; return what the microphone and the call heard.
+
+    The third is how much later the call heard it [ms], the fourth the status lines.
+    """
+    session = Session(server, "room.monitor", *arguments)
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(session.process.kill)
+        session.wait_for("running")
+        microphone = server.record("room.monitor")
+        heard = server.record("denoise_app_microphone")
+        wait_for_both(microphone, heard)
+        player = server.play(sound, "room")
+        assert player.wait(timeout=len(sound) / SAMPLE_RATE + 20) == 0
+        time.sleep(0.5)
+        said, call_heard = microphone.stop(), heard.stop()
+        assert session.stop() == 0
+    delay, _ = delay_between(said, call_heard)
+    delay_ms = 1000 * (delay / SAMPLE_RATE + heard.origin_s - microphone.origin_s)
+    return said, call_heard, delay_ms, session.lines
+
+
+def wait_for_both(*recorders: Recorder) -> None:
+    deadline = time.monotonic() + 10
+    while min(recorder.seconds for recorder in recorders) < 0.5:
+        assert time.monotonic() < deadline, "the sound server delivers nothing to record"
+        time.sleep(0.02)
+
+
+def statuses(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["state"] == "running"]
+
+
+@pytest.mark.parametrize("setting", ["fullband", "classic"])
+def test_identity_model_is_a_pure_delay(
+    server: PrivateServer, setting: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    spec = FULLBAND if setting == "fullband" else replace(CLASSIC, above="hold")
+    model = write_identity(tmp_path / "identity.onnx", spec)
+    sound = speech_like(rng, seconds=8.0, top_hz=4000)
+    said, heard, delay_ms, lines = call(server, sound, "--model", str(model))
+
+    delay, peak = delay_between(said, heard)
+    assert peak > 0.999
+    reported = [line["delay_ms"] for line in statuses(lines)[2:]]
+    assert abs(np.median(reported) - delay_ms) < 15, f"reported {reported}, measured {delay_ms}"
+    assert statuses(lines)[-1]["drops"] == statuses(lines)[0]["drops"] == 0
+    first, second = aligned(said, heard, delay)
+    # Both servers carry 16-bit sound; one lost or repeated block would be as loud as it.
+    error = np.abs(second - first).max()
+    assert error < 0.02 * np.abs(sound).max()
+
+
+def test_a_minute_without_a_lost_or_repeated_sample(
+    server: PrivateServer, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    model = write_identity(tmp_path / "identity.onnx", FULLBAND)
+    sound = speech_like(rng, seconds=60.0, top_hz=8000)
+    said, heard, _, lines = call(server, sound, "--model", str(model))
+    delay, peak = delay_between(said, heard)
+    first, second = aligned(said, heard, delay)
+    assert peak > 0.999
+    assert np.abs(second - first).max() < 0.02 * np.abs(sound).max()
+    assert statuses(lines)[-1]["drops"] == 0
+
+
+def test_classic_model_improves_what_the_call_hears(server: PrivateServer) -> None:
+    voice, _ = sf.read(CLIPS / "voice.flac", dtype="float32")
+    rain, _ = sf.read(CLIPS / "rain.flac", dtype="float32")
+    n = min(len(voice), len(rain))
+    gain = 10 ** ((level_dbfs(voice[:n]) - 5.0 - level_dbfs(rain[:n])) / 20)
+    noisy = 0.5 * (voice[:n] + gain * rain[:n])
+    said, heard, _, _ = call(server, noisy)
+    before = score(voice[:n], said)
+    after = score(voice[:n], heard)
+    # The file path gains 5 dB on this clip; a third of it could not be chance.
+    assert after > before + 2.0
+
+
+def score(voice: Float, recording: Float) -> float:
+    delay, _ = delay_between(voice, recording)
+    return si_sdr_db(*aligned(voice, recording, delay))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_behind(server: PrivateServer, tmp_path: Path, how: signal.Signals) -> None:
+    model = write_identity(tmp_path / "identity.onnx", FULLBAND)
+    before = server.control("list", "short", "modules")
+    session = Session(server, "--model", str(model))
+    started = session.wait_for("running")
+    assert started["fault"] is None
+    assert "Denoised Microphone" in server.control("list", "sources")
+    assert session.stop(how) == 0
+    assert session.lines[-1]["state"] == "stopped"
+    assert server.control("list", "short", "modules") == before
+
+
+def test_what_a_crash_left_is_removed_by_the_next_start(
+    server: PrivateServer, tmp_path: Path
+) -> None:
+    model = write_identity(tmp_path / "identity.onnx", FULLBAND)
+    before = server.control("list", "short", "modules")
+    crashed = Session(server, "--model", str(model))
+    crashed.wait_for("running")
+    crashed.process.kill()
+    crashed.process.wait()
+    assert "denoise_app_sink" in server.control("list", "short", "modules")
+
+    session = Session(server, "--model", str(model))
+    session.wait_for("running")
+    assert server.control("list", "short", "modules").count("denoise_app_sink ") == 1
+    assert session.stop() == 0
+    assert server.control("list", "short", "modules") == before
+
+
+def test_a_second_instance_is_refused(server: PrivateServer, tmp_path: Path) -> None:
+    model = write_identity(tmp_path / "identity.onnx", FULLBAND)
+    session = Session(server, "--model", str(model))
+    session.wait_for("running")
+    second = run(server, "--device", "--model", str(model))
+    assert second.returncode == 1
+    assert one_line(second.stderr).startswith("denoise-app: denoise-app already runs (process ")
+    assert session.stop() == 0
+
+
+def test_the_users_defaults_stay(server: PrivateServer, tmp_path: Path) -> None:
+    server.control("set-default-source", "room.monitor")
+    server.control("set-default-sink", "room")
+    model = write_identity(tmp_path / "identity.onnx", FULLBAND)
+    session = Session(server, "--model", str(model))
+    assert session.wait_for("started")["input"] == "room.monitor"
+    session.wait_for("running")
+    info = server.control("info")
+    assert "Default Source: room.monitor" in info
+    assert "Default Sink: room\n" in info
+    assert session.stop() == 0
+
+
+def test_output_and_monitor_go_where_they_are_told(
+    server: PrivateServer, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    server.add_microphone("headphones", "Headphones")
+    server.add_microphone("elsewhere", "Elsewhere")
+    server.control("set-default-sink", "headphones")
+    model = write_identity(tmp_path / "identity.onnx", FULLBAND)
+    chosen = ("--output", "elsewhere", "--monitor", "--model", str(model))
+    session = Session(server, "room.monitor", *chosen)
+    session.wait_for("running")
+    own, other = server.record("headphones.monitor"), server.record("elsewhere.monitor")
+    wait_for_both(own, other)
+    sound = speech_like(rng, seconds=2.0, top_hz=4000)
+    assert server.play(sound, "room").wait(timeout=20) == 0
+    time.sleep(0.5)
+    assert session.stop() == 0
+    for recording in (own.stop(), other.stop()):
+        assert delay_between(sound, recording)[1] > 0.99
+    assert "denoise_app" not in server.control("list", "short", "modules")
+
+
+def test_unknown_devices_are_named(server: PrivateServer) -> None:
+    for arguments in (("--device", "no such thing"), ("--device", "--output", "no such thing")):
+        done = run(server, *arguments)
+        assert done.returncode == 1
+        line = one_line(done.stderr)
+        assert "no such thing" in line
+        assert "room" in line, "the names that exist help to choose"
+
+
+def test_devices_are_listed(server: PrivateServer) -> None:
+    done = run(server, "devices", "--json")
+    found = {device["name"]: device for device in json.loads(done.stdout)["devices"]}
+    assert found["room"]["kind"] == "output"
+    assert found["room.monitor"]["kind"] == "input"
+    assert found["room.monitor"]["virtual"] is True
+    assert "room.monitor" in run(server, "devices").stdout
+
+
+def test_no_sound_server_is_one_line(tmp_path: Path) -> None:
+    import os
+
+    environment = {
+        **os.environ,
+        "PULSE_SERVER": f"unix:{tmp_path}/nobody",
+        "XDG_RUNTIME_DIR": str(tmp_path),
+    }
+    model = write_identity(tmp_path / "identity.onnx", FULLBAND)
+    for arguments in (["--device", "--model", str(model)], ["devices"]):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "main.py"), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert one_line(done.stderr).startswith("denoise-app: no sound server answers")
+
+
+def run(server: PrivateServer, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), *arguments],
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def one_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+def speech_like(rng: np.random.Generator, seconds: float, top_hz: float) -> Float:
+    """Noise below ``top_hz`` whose level moves as syllables do: every moment is unlike others."""
+    n = round(seconds * SAMPLE_RATE)
+    spectrum = np.fft.rfft(rng.normal(0.0, 1.0, n))
+    spectrum[np.fft.rfftfreq(n, 1 / SAMPLE_RATE) > top_hz] = 0
+    envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 3.0 * np.arange(n) / SAMPLE_RATE)
+    sound = np.fft.irfft(spectrum, n) * envelope
+    edge = np.clip(np.minimum(np.arange(n), np.arange(n)[::-1]) / 4800, 0, 1)
+    return (0.3 * sound * edge / np.abs(sound).max()).astype(np.float32)
