@@ -136,6 +136,11 @@ def installed_providers() -> list[str]:
     return [name for name, theirs in PROVIDERS.items() if theirs in available]
 
 
+def runtime_name() -> str:
+    """What runs the models, and its version."""
+    return f"ONNX Runtime {ort.__version__}"
+
+
 def _read(path: Path) -> bytes:
     try:
         status = path.stat()
