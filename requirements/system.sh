@@ -1,0 +1,42 @@
+#!/bin/sh
+# Install the system packages that `make run` or `make test` needs, or print the one line
+# that does. Usage: system.sh run|test
+set -eu
+
+# PortAudio, ALSA's way to the sound server, and a sound server for the demo.
+packages="libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils python3-venv"
+if [ "${1:-run}" = test ]; then
+    # A second sound server; the compiler is for one of the quality measures.
+    packages="$packages pipewire pipewire-bin pipewire-pulse wireplumber dbus gcc python3-dev"
+fi
+
+if ! command -v dpkg-query >/dev/null; then
+    echo "This is not a Debian-like system. Please see that it has the counterparts of: $packages"
+    exit 0
+fi
+missing=""
+for package in $packages; do
+    status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+    [ "$status" = "install ok installed" ] || missing="$missing $package"
+done
+# A Python from elsewhere brings its own venv and headers.
+if ! "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.executable.startswith("/usr/bin/"))'; then
+    :
+else
+    missing=$(echo "$missing" | sed 's/ python3-venv//; s/ python3-dev//')
+fi
+[ -n "$missing" ] || exit 0
+
+install="apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" = 0 ]; then
+    as_root=""
+elif sudo -n true 2>/dev/null; then
+    as_root="sudo"
+else
+    echo "Some system packages are missing. Please run this line, then make again:"
+    echo "  sudo $install"
+    exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+$as_root apt-get update -qq
+$as_root $install
