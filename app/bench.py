@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -169,16 +168,15 @@ def _live(args: argparse.Namespace, noisy: Float) -> Live:
         ]
         environment = {**server.environment, "PYTHONPATH": str(Path(__file__).parents[1])}
         started = time.perf_counter()
-        session = subprocess.Popen(
+        with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            return _observe(session, started, args.seconds)
-        finally:
-            session.send_signal(signal.SIGTERM)
-            session.communicate()
-            player.kill()
-            player.wait()
+        ) as session:
+            try:
+                return _observe(session, started, args.seconds)
+            finally:
+                session.terminate()
+                player.kill()
+                player.wait()
 
 
 def _observe(session: subprocess.Popen[str], started: float, seconds: float) -> Live:

@@ -81,27 +81,27 @@ def _call(
         *("--model", args.model, "--limit", str(args.limit), "--provider", args.provider),
     ]
     environment = {**server.environment, "PYTHONPATH": str(Path(__file__).parents[1])}
-    session = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
     statuses: list[dict[str, Any]] = []
     running = threading.Event()
-    reader = threading.Thread(target=_read, args=(session, statuses, running), daemon=True)
-    reader.start()
-    try:
-        if not running.wait(_START_S) or session.poll() is not None:
-            session.kill()
-            raise DeviceError(session.communicate()[1].strip() or "the session did not start")
-        microphone = server.record("demo_room.monitor")
-        call = server.record("denoise_app_microphone")
-        time.sleep(0.5)
-        server.play(noisy, "demo_room").wait()
-        time.sleep(0.5)
-        said, heard = microphone.stop(), call.stop()
-    finally:
-        session.terminate()
-        session.wait()
-        reader.join()
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as session:
+        reader = threading.Thread(target=_read, args=(session, statuses, running), daemon=True)
+        reader.start()
+        try:
+            if not running.wait(_START_S) or session.poll() is not None:
+                session.kill()
+                reader.join()
+                raise DeviceError(_last_words(session))
+            microphone = server.record("demo_room.monitor")
+            call = server.record("denoise_app_microphone")
+            time.sleep(0.5)
+            server.play(noisy, "demo_room").wait()
+            time.sleep(0.5)
+            said, heard = microphone.stop(), call.stop()
+        finally:
+            session.terminate()
+            reader.join()
     delay, _ = delay_between(said, heard)
     delay_ms = 1000 * (delay / SAMPLE_RATE + call.origin_s - microphone.origin_s)
     return said, heard, delay_ms, [line for line in statuses if line["state"] == "running"]
@@ -116,6 +116,11 @@ def _read(
         if statuses[-1]["state"] == "running":
             running.set()
     running.set()  # it ended: nothing more to wait for
+
+
+def _last_words(session: subprocess.Popen[str]) -> str:
+    assert session.stderr is not None
+    return session.stderr.read().strip() or "the session did not start"
 
 
 def _cut(noisy: Float, said: Float, heard: Float, shift: int) -> tuple[Float, Float]:

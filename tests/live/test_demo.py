@@ -1,0 +1,59 @@
+"""``make run``'s job, and the benchmark, from the command to what they print."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_demo_shows_the_difference(tmp_path: Path) -> None:
+    folder = tmp_path / "shown"
+    done = command("demo", "--recorded", "--folder", str(folder))
+    assert done.returncode == 0, done.stderr
+    figures = {
+        line[:38].strip(): [float(word) for word in line[38:].split()]
+        for line in done.stdout.splitlines()
+        if line.startswith(("level", "SI-SDR"))
+    }
+    before, after = figures["level while nobody speaks [dBFS]"]
+    assert after < before - 6, "rain at half its loudness at most"
+    before, after = figures["SI-SDR against the clean voice [dB]"]
+    assert after > before
+    assert "drops" in done.stdout
+    for name in ("microphone.wav", "call.wav"):
+        assert sf.info(folder / name).duration > 8
+    assert (folder / "spectrogram.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_prints_what_it_measured() -> None:
+    done = command("bench", "--seconds", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    ours = found["costs"][0]
+    assert ours["name"] == "classic"
+    assert 0 < ours["tight_p50_ms"] <= ours["tight_p99_ms"]
+    assert ours["real_time_factor"] > 0
+    assert found["live"]["memory_mb"] > 20
+    assert found["live"]["start_up_s"] > 0
+    assert {cost["name"] for cost in found["costs"]} == {"classic", "RNNoise"}
+    table = command("bench", "--seconds", "1", "--no-live").stdout
+    assert "| classic | 46.4 |" in table
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
