@@ -313,6 +313,24 @@ def hidden_shape_model(spec: ModelSpec, dropped: str) -> onnx.ModelProto:
     )
 
 
+def odd_state_model(spec: ModelSpec) -> onnx.ModelProto:
+    """Gives back a state of (2, 3) where (batch, 16) is declared; the data decide that as well."""
+    model = lstm_model(spec)
+    model.graph.node[-2].output[0] = "unused"
+    node = helper.make_node
+    model.graph.node.extend(
+        [
+            node("NonZero", ["noisy_db"], ["where"]),
+            node("Shape", ["where"], ["counted"]),
+            node("Sub", ["counted", "counted"], ["zeros"]),
+            node("Add", ["zeros", "odd_sizes"], ["odd_shape"]),
+            node("ConstantOfShape", ["odd_shape"], ["h0_out"]),
+        ]
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "odd_sizes"))
+    return model
+
+
 def stuck_model(spec: ModelSpec) -> onnx.ModelProto:
     """Loads, but cannot run: asks for a reshape that no frame fits."""
     nodes = [
@@ -418,6 +436,10 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "speech of another shape": (
         r"speech \(1,",
         _whole(lambda: hidden_shape_model(CLASSIC, "speech")),
+    ),
+    "state of another shape": (
+        "inference failed.*h0",
+        _whole(lambda: odd_state_model(CLASSIC)),
     ),
     "cannot run": ("inference failed", _whole(lambda: stuck_model(CLASSIC))),
     "of another program": (

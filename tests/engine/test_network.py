@@ -237,6 +237,7 @@ def test_a_damaged_model_is_refused_or_works_but_never_crashes(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("\n") == 1, done.stdout  # nothing was printed but our figures
+    assert done.stderr == ""
     refused, opened = map(int, done.stdout.split())
     assert refused + opened == turns
     if how == "truncated":

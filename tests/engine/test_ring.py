@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -122,6 +123,8 @@ def test_two_threads_hand_a_ramp_over_whole(capacity: int) -> None:
     ring = Ring(capacity)
     stop = threading.Event()
     refused = []
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # change threads between almost any two steps, not every 5 ms
 
     def write() -> None:
         rng = np.random.default_rng(1)
@@ -153,6 +156,7 @@ def test_two_threads_hand_a_ramp_over_whole(capacity: int) -> None:
     finally:
         stop.set()
         writer.join(10.0)
+        sys.setswitchinterval(usual_s)
     assert broken is None, f"at sample {broken[0]}: {broken[1]} for {broken[2]}"
     assert taken > 4 * capacity  # it did go round
     assert ring.lost == sum(refused)
