@@ -43,10 +43,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _stop_on_signals() -> threading.Event:
-    """Ctrl-C and SIGTERM end a session in order: that is how it is meant to end."""
+    """Ctrl-C, SIGTERM and a closed terminal end a session in order, as it is meant to end."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last is not everywhere
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: stop.set())
     return stop
 
 

@@ -37,7 +37,7 @@ ROOMS = {
     "numpy": ("engine/", "training/", "app/"),
     "tqdm": ("app/", "training/", "acquisition/"),
     # Runtime
-    "onnxruntime": ("engine/network.py", "app/bench.py"),  # the latter names its version
+    "onnxruntime": ("engine/network.py",),
     "sounddevice": ("engine/devices.py",),
     "pulsectl": ("engine/sound_server.py",),
     "psutil": ("engine/sound_server.py", "app/"),

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import soundfile as sf
 
@@ -108,6 +107,27 @@ def call(
     return said, call_heard, delay_ms, session.lines
 
 
+class Witness:
+    """Asks for the processor every 2 ms and remembers the longest it had to wait [ms]."""
+
+    def __enter__(self) -> Witness:
+        self.worst_ms = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def _look(self) -> None:
+        while not self._stop.is_set():
+            before = time.perf_counter()
+            time.sleep(0.002)
+            self.worst_ms = max(self.worst_ms, 1000 * (time.perf_counter() - before) - 2)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
 def undisturbed_call(
     server: PrivateServer, sound: Float, *arguments: str
 ) -> tuple[Float, Float, float, list[dict[str, Any]]]:
@@ -116,14 +136,14 @@ def undisturbed_call(
     What was asked for is an idle machine. A shared one sometimes has others to serve; then,
     or when even the microphone's own recording is not what was played, the call is repeated.
     """
-    for _ in range(4):
-        psutil.cpu_times_percent(interval=None)
-        made = call(server, sound, *arguments)
-        idle_percent = psutil.cpu_times_percent(interval=None).idle
+    for _ in range(5):
+        with Witness() as witness:
+            made = call(server, sound, *arguments)
         microphone_peak = delay_between(sound, made[0])[1]
-        if idle_percent > 50 and microphone_peak > 0.999:
+        # On an idle machine the worst of a minute is 1 ms to 3 ms.
+        if witness.worst_ms < 8 and microphone_peak > 0.999:
             return made
-        print(f"idle {idle_percent} %, microphone's peak {microphone_peak:.4f}: once more")
+        print(f"{witness.worst_ms:.1f} ms late, microphone's peak {microphone_peak:.4f}: again")
     pytest.fail("this machine was never idle for as long as the measurement takes")
 
 
@@ -189,7 +209,7 @@ def score(voice: Float, recording: Float) -> float:
     return si_sdr_db(*aligned(voice, recording, delay))
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_nothing_is_left_behind(server: PrivateServer, tmp_path: Path, how: signal.Signals) -> None:
     model = write_identity(tmp_path / "identity.onnx", FULLBAND)
     before = server.control("list", "short", "modules")
