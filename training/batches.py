@@ -21,38 +21,62 @@ from training.mixing import Mixer, Mixture, active_level_db
 _VOICE_DB = 25.0
 
 
+_ECHO = 16
+"""Batches between two looks at the same one."""
+
+
 class Batch(NamedTuple):
     """Some clips, ready to train on."""
 
     noisy_db: Float
     """(n_clips, n_frames, n_bins) [dB re full-scale sine]: the network's input."""
     spectra: Float
-    """(n_clips, n_frames, 3 · n_bins): |noisy|, |clean| and Re(noisy · conj(clean)) of each
-    bin, scaled so that the active level of the clip's speech is 1."""
+    """(n_clips, n_frames, 3 · (n_bins + 1)): |noisy|, |clean| and Re(noisy · conj(clean)) of
+    each bin and of all bins above them together, scaled so that the active level of the
+    clip's speech is 1. The last is 0 where ``spec.above`` silences those bins."""
     speech: Float
     """(n_clips, n_frames, 1): 1 where there is voice, else 0."""
 
 
 def make_batch(mixtures: list[Mixture], spec: ModelSpec) -> Batch:
     """Transform mixtures of one length with the engine's own analysis."""
-    noisy = stft(np.stack([m.noisy for m in mixtures]), spec)[..., : spec.n_bins]
-    clean = stft(np.stack([m.clean for m in mixtures]), spec)[..., : spec.n_bins]
-    noisy_db = to_db(noisy, spec)
+    noisy = stft(np.stack([m.noisy for m in mixtures]), spec)
+    clean = stft(np.stack([m.clean for m in mixtures]), spec)
+    noisy_db = to_db(noisy[..., : spec.n_bins], spec)
     level_db = np.array([_level_db(m, spec) for m in mixtures])
     full_scale = 2.0 / window(spec.window, spec.n_fft).sum()
     scale = (full_scale * 10.0 ** (-level_db / 20.0)).astype(np.float32)
     noisy, clean = noisy * scale[:, None, None], clean * scale[:, None, None]
-    product = noisy.real * clean.real + noisy.imag * clean.imag
-    spectra = np.concatenate([np.abs(noisy), np.abs(clean), product], axis=-1)
-    power = np.sum(np.square(np.abs(clean)), axis=-1, keepdims=True)
+    parts = [
+        np.sqrt(_with_rest(noisy.real**2 + noisy.imag**2, spec)),
+        np.sqrt(_with_rest(clean.real**2 + clean.imag**2, spec)),
+        _with_rest(noisy.real * clean.real + noisy.imag * clean.imag, spec),
+    ]
+    spectra = np.concatenate(parts, axis=-1)
+    power = np.sum(np.square(parts[1]), axis=-1, keepdims=True)
     active = np.mean(power, axis=1, keepdims=True)
     # The mean of a clip is under its active level by the share of pauses, a few dB at most.
     voiced = power > np.maximum(active * 10.0 ** (-_VOICE_DB / 10.0), 1e-12)
     return Batch(noisy_db, spectra, voiced.astype(np.float32))
 
 
+def batch_of(step: int) -> int:
+    """Number of the batch to learn from at a step: new and known ones in turn.
+
+    Examples
+    --------
+    >>> [batch_of(step) for step in (0, 1, 2, 3, 40, 41)]
+    [0, 0, 1, 0, 20, 4]
+    """
+    return step // 2 if step % 2 == 0 else max(0, step // 2 - _ECHO)
+
+
 class Batches:
     """An endless supply: ``batches[k]`` is batch k.
+
+    ``ahead`` serves each batch twice, some updates apart: mixing takes nearly as long as
+    learning, and a mixture seen twice is still far from known by heart (Choi et al. 2019,
+    "Faster neural network training with data echoing").
 
     Parameters
     ----------
@@ -72,23 +96,27 @@ class Batches:
         mixtures = [self._mixer.draw(rng, self._n_samples) for _ in range(self._n_clips)]
         return make_batch(mixtures, self._spec)
 
-    def ahead(self, first: int, depth: int = 4) -> Iterator[Batch]:
-        """Batches from ``first`` on, made by a thread while the network learns."""
+    def ahead(self, step: int, depth: int = 4) -> Iterator[Batch]:
+        """What to learn from at ``step`` and after, made by a thread meanwhile."""
         waiting: queue.Queue[Batch | BaseException] = queue.Queue(depth)
         done = threading.Event()
 
         def produce() -> None:
-            k = first
+            recent: dict[int, Batch] = {}
+            now = step
             try:
                 while not done.is_set():
-                    batch = self[k]
+                    k = batch_of(now)
+                    batch = recent[k] if k in recent else self[k]
+                    recent[k] = batch
+                    recent.pop(now // 2 - _ECHO - 1, None)
                     while not done.is_set():
                         try:
                             waiting.put(batch, timeout=0.1)
                             break
                         except queue.Full:
                             continue
-                    k += 1
+                    now += 1
             except BaseException as error:  # handed over: a dead thread would hang the run
                 waiting.put(error)
 
@@ -103,6 +131,14 @@ class Batches:
         finally:
             done.set()
             thread.join()
+
+
+def _with_rest(power: Float, spec: ModelSpec) -> Float:
+    """The bins that the network steers, and the sum over those that follow it."""
+    rest = power[..., spec.n_bins :].sum(axis=-1, keepdims=True)
+    if spec.above == "zero":
+        rest = np.zeros_like(rest)
+    return np.concatenate([power[..., : spec.n_bins], rest], axis=-1)
 
 
 def _level_db(mixture: Mixture, spec: ModelSpec) -> float:

@@ -175,10 +175,21 @@ def items(folder: Path) -> list[Item]:
     return found
 
 
-def evaluate(model: Path | None, folder: Path, workers: int = 0) -> list[tuple[Item, Scores]]:
-    """Score every clip of a test set after a model, or as it is.
+Scored = list[tuple[Item, Scores]]
 
-    The delay is estimated on each clip and its median over all clips is removed.
+
+def evaluate(
+    systems: Mapping[str, Path | None], folder: Path, workers: int = 0
+) -> dict[str, Scored]:
+    """Score every clip of a test set after each of some models.
+
+    A system's delay is estimated on each clip, and its median over all clips removed.
+
+    Parameters
+    ----------
+    systems : model files by name; None scores the clips as they are
+    folder : of the test set
+    workers : processes; 0 means one per core
 
     Raises
     ------
@@ -186,13 +197,16 @@ def evaluate(model: Path | None, folder: Path, workers: int = 0) -> list[tuple[I
     engine.errors.ModelError : the model cannot be used
     """
     found = items(folder)
-    if model is not None:
-        Network(model, provider="cpu")  # a bad file is told of here, not by a worker
+    for path in (path for path in systems.values() if path is not None):
+        Network(path, provider="cpu")  # a bad file is told of here, not by a worker
+    scored = {}
     with _pool(workers) as pool:
-        lags = list(pool.map(partial(_lag_of, model), found))
-        lag = int(np.median(lags))
-        log.info("%s: delay %d samples", model or UNPROCESSED, lag)
-        return list(zip(found, pool.map(partial(_score_of, model, lag), found), strict=True))
+        for name, model in systems.items():
+            lag = int(np.median(list(pool.map(partial(_lag_of, model), found))))
+            log.info("%s: delay %d samples", name, lag)
+            scores = pool.map(partial(_score_of, model, lag), found)
+            scored[name] = list(zip(found, scores, strict=True))
+    return scored
 
 
 class CleanResult(NamedTuple):
@@ -215,7 +229,7 @@ def evaluate_clean(model: Path, folder: Path, workers: int = 0) -> list[CleanRes
         return list(pool.map(partial(_clean_of, model), found))
 
 
-def table(systems: Mapping[str, Sequence[tuple[Item, Scores]]]) -> str:
+def table(systems: Mapping[str, Scored]) -> str:
     """Markdown: the means of every system, then each figure by SNR."""
     lines = [_row("system", *HEADINGS), _rule(len(HEADINGS))]
     for name, scored in systems.items():
@@ -260,7 +274,7 @@ def clean_table(results: Sequence[CleanResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def summary(scored: Sequence[tuple[Item, Scores]]) -> dict[str, float]:
+def summary(scored: Scored) -> dict[str, float]:
     """Mean of each figure over a test set, by name."""
     mean = np.mean([scores for _, scores in scored], axis=0)
     return {name: round(float(v), 3) for name, v in zip(Scores._fields, mean, strict=True)}
@@ -341,10 +355,8 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         if args.json:
             args.json.write_text(json.dumps([r._asdict() for r in results], indent=1))
         return
-    systems = {
-        UNPROCESSED: evaluate(None, args.folder, args.workers),
-        args.model.stem: evaluate(args.model, args.folder, args.workers),
-    }
+    models = {UNPROCESSED: None, args.model.stem: args.model}
+    systems = evaluate(models, args.folder, args.workers)
     tell(table(systems))
     if args.json:
         told: dict[str, Any] = {

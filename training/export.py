@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from engine.network import Network
-from engine.spec import METADATA_KEY, ModelSpec
+from engine.spec import ABOVE, METADATA_KEY, SYNTHESIS_WINDOWS, ModelSpec
 from engine.stft import Float
 
 TOLERANCE = 1e-4
@@ -87,7 +87,7 @@ def export_run(folder: Path, path: Path, **changes: Any) -> Path:
     folder : of the run: ``run.json``, ``levels.npy`` and ``checkpoint.npz`` are read
     path : of the model file
     changes : fields of the spec to be other than in the run; only those that the network
-        does not notice (``above``, ``synthesis_window``, ``description``)
+        does not notice (``above``, ``synthesis_window``, ``description``, ``licence``)
 
     Raises
     ------
@@ -110,6 +110,8 @@ def export_run(folder: Path, path: Path, **changes: Any) -> Path:
 def graph(weights: Mapping[str, np.ndarray], spec: ModelSpec) -> bytes:
     """The ONNX file of a gain network (docs/architecture.md has its interface)."""
     from onnx import TensorProto, helper, numpy_helper
+
+    from training.networks import STRETCH
 
     nodes: list[Any] = []
     constants: list[Any] = []
@@ -151,7 +153,11 @@ def graph(weights: Mapping[str, np.ndarray], spec: ModelSpec) -> bytes:
             add("Squeeze", [f"{name}_last", first], [f"{name}_out"])
     remembered = add("Transpose", [heard], ["remembered"], perm=[1, 0, 2])  # (B, T, U)
     seen = add("Concat", [remembered, front], ["seen"], axis=2)
-    add("Sigmoid", [dense("gain", seen)], ["gain"])
+    sure = add("Sigmoid", [dense("gain", seen)], ["sure"])
+    scaled = add("Mul", [sure, constant("gain_scale", np.array(STRETCH[0]))], ["scaled"])
+    moved = add("Add", [scaled, constant("gain_offset", np.array(STRETCH[1]))], ["moved"])
+    bounds = [constant("least", np.array(0.0)), constant("most", np.array(1.0))]
+    add("Clip", [moved, *bounds], ["gain"])
     add("Sigmoid", [dense("speech", seen)], ["speech"])
 
     def value(name: str, *shape: str | int) -> Any:
@@ -225,14 +231,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line to a parser."""
     parser.add_argument("run", type=Path, help="folder of a training run")
     parser.add_argument("model", type=Path, help="model file to write")
-    parser.add_argument("--above", choices=("zero", "hold"), help="bins above the network's")
-    parser.add_argument("--synthesis-window", choices=("rect", "hann"))
+    parser.add_argument("--above", choices=ABOVE, help="bins above the network's")
+    parser.add_argument("--synthesis-window", choices=SYNTHESIS_WINDOWS)
+    parser.add_argument("--description", help="what it is, in a sentence")
+    parser.add_argument("--licence", help="under which the weights are given")
 
 
 def run(args: argparse.Namespace) -> Path:
     """Write the model of a run's last checkpoint; raises as ``export_run``."""
-    changes = {"above": args.above, "synthesis_window": args.synthesis_window}
-    chosen = {name: value for name, value in changes.items() if value is not None}
+    names = ("above", "synthesis_window", "description", "licence")
+    chosen = {n: value for n in names if (value := getattr(args, n)) is not None}
     return export_run(args.run, args.model, **chosen)
 
 

@@ -44,7 +44,7 @@ class Recipe:
     """Lowest, most frequent and highest, triangular [dB]."""
     level_db: tuple[float, float] = (-45.0, -5.0)
     """Active speech level [dB re full scale]; less where peaks would exceed full scale."""
-    clean: float = 0.1
+    clean: float = 0.15
     """Share with no noise at all, or one 30 to 50 dB down."""
     noise_only: float = 0.05
     """Share without speech."""

@@ -35,6 +35,11 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
+STRETCH = (1.1, -0.05)
+"""Scale and offset of the sigmoid before it is cut to 0…1. A plain sigmoid never quite
+opens: clean speech would always lose a little, and pauses would never be silent."""
+
+
 class Standardise(keras.layers.Layer):
     """Level of each bin to zero mean and unit deviation, by weights that are not trained.
 
@@ -74,7 +79,9 @@ def gain_network(preset: Preset, mean_db: Float, deviation_db: Float) -> keras.M
         heard = keras.layers.LSTM(units, return_sequences=True, name=f"lstm{k}")(heard)
     # The gain heads see the frame itself too, so that memory need not carry its details.
     seen = keras.layers.Concatenate(name="seen")([heard, front])
-    gain = keras.layers.Dense(n_bins, activation="sigmoid", name="gain")(seen)
+    sure = keras.layers.Dense(n_bins, activation="sigmoid", name="gain")(seen)
+    scale, offset = STRETCH
+    gain = keras.layers.ReLU(1.0, name="clip")(keras.layers.Rescaling(scale, offset)(sure))
     speech = keras.layers.Dense(1, activation="sigmoid", name="speech")(seen)
     model = keras.Model(noisy_db, [gain, speech], name="gain_network")
     standard.set_weights([mean_db, deviation_db])

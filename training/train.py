@@ -37,6 +37,7 @@ CLASSIC = ModelSpec(
     n_bins=250,
     window="hann",
     synthesis_window="rect",
+    above="hold",
 )
 """The setting of the thesis: 93 ms of sound, 46 ms apart, the bins up to 2.7 kHz."""
 
@@ -127,7 +128,7 @@ def run(args: argparse.Namespace) -> Path:
         log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
     validation = [held_out[k] for k in range(args.validation_batches)]
     _describe_run(args, spec, data, validation[0])
-    batches = learnt.ahead(_STATISTICS_BATCHES + progress.step)
+    batches = learnt.ahead(progress.step)
     table = _Table(args.out / "log.csv", append=progress.step > 0)
     try:
         _learn(model, batches, validation, progress, args, table, checkpoint)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engine.stft import stft, to_db
+from tests.training.conftest import voice
+from training.batches import Batches, batch_of, make_batch, statistics
+from training.mixing import Mixer, Mixture
+from training.recordings import Collection, Recording
+from training.train import CLASSIC
+
+
+@pytest.fixture
+def mixer(rng):
+    sounds = [voice(rng, 3.0, 11_025) * 50_000 for _ in range(3)]
+    speech = tuple(Recording(f"{k}", f"{k}", s.astype(np.int16)) for k, s in enumerate(sounds))
+    hiss = (3_000 * rng.standard_normal(30_000)).astype(np.int16)
+    noise = (Recording("hiss", "hiss", hiss),)
+    return Mixer(Collection(11_025, speech, ()), Collection(11_025, noise, ()))
+
+
+def test_batch_k_is_the_same_whatever_came_before(mixer):
+    batches = Batches(mixer, CLASSIC, 2, 20, seed=3)
+    wanted = [batches[k] for k in (20, 4, 21, 5)]
+    supply = batches.ahead(40)
+    for batch in wanted:
+        for ours, theirs in zip(batch, next(supply), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    supply.close()
+    other = Batches(mixer, CLASSIC, 2, 20, seed=4)
+    assert not np.array_equal(other[20].noisy_db, wanted[0].noisy_db)
+
+
+def test_an_error_in_the_supply_is_raised_to_the_learner(mixer, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("disk on fire")
+
+    monkeypatch.setattr(mixer, "draw", fail)
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        next(Batches(mixer, CLASSIC, 2, 20, seed=3).ahead(0))
+
+
+def test_the_network_reads_what_the_engine_will_show_it(mixer, rng):
+    mixture = mixer.draw(rng, 20 * 512)
+    wanted = to_db(stft(mixture.noisy, CLASSIC), CLASSIC)[:, :250]
+    np.testing.assert_array_equal(make_batch([mixture], CLASSIC).noisy_db[0], wanted)
+
+
+def test_targets_do_not_depend_on_the_level(rng):
+    clean = voice(rng, 2.0, 11_025)[: 40 * 512]
+    noisy = clean + 0.01 * rng.standard_normal(len(clean)).astype(np.float32)
+    quiet = np.float32(0.01)
+    loud, soft = (
+        make_batch([Mixture(g * noisy, g * clean, 10.0)], CLASSIC) for g in (np.float32(1), quiet)
+    )
+    np.testing.assert_allclose(soft.spectra, loud.spectra, rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(soft.speech, loud.speech)
+
+
+def test_spectra_are_of_noisy_clean_and_their_product(rng):
+    clean = voice(rng, 2.0, 11_025)[: 40 * 512]
+    batch = make_batch([Mixture(clean, clean, math.inf)], CLASSIC)
+    noisy, told, product = np.split(batch.spectra, 3, axis=-1)
+    assert noisy.shape == (1, 40, 251)
+    np.testing.assert_array_equal(noisy, told)
+    # Two roundings to float32 apart.
+    np.testing.assert_allclose(product, noisy**2, rtol=1e-5, atol=1e-9)
+
+
+def test_voice_is_told_from_pauses(rng):
+    pause, sound = np.zeros(20 * 512, np.float32), voice(rng, 2.0, 11_025)[: 20 * 512]
+    hiss = 0.01 * rng.standard_normal(40 * 512).astype(np.float32)
+    clean = np.concatenate([pause, sound])
+    batch = make_batch([Mixture(clean + hiss, clean, 0.0)], CLASSIC)
+    assert not batch.speech[0, :20].any()
+    assert batch.speech[0, 20:].mean() > 0.5
+    alone = make_batch([Mixture(hiss, np.zeros_like(hiss), -math.inf)], CLASSIC)
+    assert not alone.speech.any()
+    assert np.isfinite(alone.spectra).all()
+
+
+def test_statistics_are_of_each_bin(mixer):
+    batches = Batches(mixer, CLASSIC, 3, 20, seed=1)
+    mean_db, deviation_db = statistics(batches, 2)
+    frames = np.concatenate([batches[k].noisy_db.reshape(-1, 250) for k in (0, 1)])
+    np.testing.assert_allclose(mean_db, frames.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(deviation_db, frames.std(axis=0), rtol=1e-4)
+
+
+def test_every_batch_is_seen_twice_some_updates_apart():
+    seen = [batch_of(step) for step in range(400)]
+    for k in range(1, 150):
+        first, second = (step for step, batch in enumerate(seen) if batch == k)
+        assert second - first > 30
+
+
+def test_the_bins_above_count_as_one_or_not_at_all(rng):
+    hiss = rng.standard_normal(20 * 512).astype(np.float32)
+    held = make_batch([Mixture(hiss, hiss, math.inf)], CLASSIC)
+    silenced = make_batch([Mixture(hiss, hiss, math.inf)], replace(CLASSIC, above="zero"))
+    np.testing.assert_array_equal(held.spectra[..., :250], silenced.spectra[..., :250])
+    assert not silenced.spectra[..., 250::251].any()
+    # White noise: 263 bins above, 250 below.
+    power = np.square(held.spectra[..., :251]).mean(axis=(0, 1))
+    assert power[250] / power[20:250].sum() == pytest.approx(263 / 230, rel=0.1)
