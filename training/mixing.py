@@ -206,8 +206,8 @@ class Mixer:
             noise = self._equalised(rng, self._one_noise(rng, n_samples))
             if rng.random() < 0.15:  # it begins or ends within the clip
                 edge = int(rng.uniform(0.0, 0.8) * n_samples)
-                noise[:edge] *= np.float32(rng.choice([0.0, 0.1]))
-                noise = noise[::-1] if rng.random() < 0.3 else noise
+                part = slice(None, edge) if rng.random() < 0.7 else slice(n_samples - edge, None)
+                noise[part] *= np.float32(rng.choice([0.0, 0.1]))
             if _rms_db(noise) > -120.0:
                 total += _at_level(noise, rng.uniform(-10.0, 0.0))
         if not total.any():

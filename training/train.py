@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preset", default="classic", help="size of the network (default: %(default)s)")
     add("--seed", type=int, default=1, help="of weights and mixtures (default: %(default)s)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="length by the clock [min]")
+    length.add_argument("--minutes", type=float, help="length by the clock [min] (default: 60)")
     length.add_argument("--steps", type=int, help="length in updates; reproducible by seed")
     add("--clips", type=int, default=48, help="clips in a batch (default: %(default)s)")
     add("--frames", type=int, default=96, help="frames of a clip (default: %(default)s)")
