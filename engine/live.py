@@ -4,7 +4,8 @@ Three concurrent activities, and what each may do:
 
 - The *capture callback* (PortAudio's thread) copies its block into a ring and counts.
 - The *playback callback* (another of PortAudio's threads) copies from a ring and counts.
-  Neither runs the model, logs, waits, or takes a lock.
+  Neither runs the model, logs, or takes a lock. Playback alone may wait for a moment:
+  no longer than what it handed over before still plays.
 - The *worker* (ours) cleans what has come, and may be late: the rings absorb it.
 
 Sample k that comes out of the pipeline is sample k that went in, so the delay is the
@@ -28,7 +29,7 @@ import numpy as np
 
 from engine import devices
 from engine.denoiser import Denoiser, Frame, Knobs
-from engine.devices import SAMPLE_RATE
+from engine.devices import BLOCK, SAMPLE_RATE
 from engine.errors import DeviceError
 from engine.network import Estimator
 from engine.pipeline import Pipeline
@@ -39,9 +40,12 @@ _RING_S = 2.0
 # A stream begins with a backlog of the time before anybody listened (up to 0.6 s on
 # PulseAudio, measured): its blocks are older than this, and each younger than the last.
 _STALE_S = 0.05
-# What lies ready beyond a hop when playback starts: covers the jitter of callbacks
-# (3 ms to 5 ms idle, measured) and of the worker. Each underrun adds to it.
+# What lies ready beyond a hop when playback starts: covers the usual jitter of callbacks
+# (3 ms to 5 ms, measured). Each underrun adds to it.
 _MARGIN_S = 0.015
+# Rare jitter (25 ms a minute, measured) is covered by waiting, while at least this much
+# of earlier sound has still to be played.
+_UNTOUCHED_S = 0.010
 _MARGIN_STEP_S = 0.005
 _MARGIN_MAX_S = 0.060
 # Sound that lies ready for longer than it needs to is delay: it is taken out.
@@ -302,6 +306,8 @@ class _Playback:
         """(index of a played sample, PortAudio's time when it is due [s])."""
         self._hop = hop
         self._margin = round(_MARGIN_S * SAMPLE_RATE)
+        if hop % BLOCK:
+            self._margin += BLOCK  # hops are complete up to a block later than on average
         self._silence_left: int | None = None  # None: playing, or nothing has come yet
         self._playing = False
         self._lowest = self.ring.capacity  # fill left, the least in this second
@@ -314,6 +320,8 @@ class _Playback:
         if not self._playing and not self._ready(n):
             return
         self.anchor = (self.ring.taken, times.outputBufferDacTime)
+        if self._playing and self.ring.fill < n:
+            self._wait(n, times.outputBufferDacTime - times.currentTime - _UNTOUCHED_S)
         if self.ring.fill < n:
             self._run_dry(out)
         elif not self._playing:
@@ -337,6 +345,12 @@ class _Playback:
             return False
         self._silence_left = None
         return True
+
+    def _wait(self, n: int, at_most_s: float) -> None:
+        """Give a late worker the time until this block is due: waiting is no loss yet."""
+        until_s = time.monotonic() + at_most_s
+        while self.ring.fill < n and time.monotonic() < until_s:
+            time.sleep(0.001)
 
     def _play(self, out: Float) -> None:
         n = len(out)
