@@ -23,7 +23,8 @@ from engine.errors import DeviceError
 from engine.stft import Float
 
 _START_S = 15.0
-_CLIENT_LATENCY_MS = 10
+# What call apps ask for.
+_CLIENT_LATENCY_MS = 20
 
 _PIPEWIRE = """
 pipewire &

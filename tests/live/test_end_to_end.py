@@ -137,20 +137,27 @@ class Witness:
 def undisturbed_call(
     server: PrivateServer, sound: Float, *arguments: str
 ) -> tuple[Float, Float, float, list[dict[str, Any]]]:
-    """Return a ``call`` that says something about us: made while the machine had time for it.
+    """Return a ``call`` made while the machine had time for it, of three at most.
 
-    What was asked for is an idle machine. A shared one sometimes has others to serve; then,
-    or when even the microphone's own recording is not what was played, the call is repeated.
+    What is promised is promised of an idle machine. A shared one sometimes has others to
+    serve, and what its host takes away no program here can see: a call with a loss is
+    therefore repeated, but a loss of our own making comes again each time.
     """
-    for _ in range(5):
+    for attempt in range(3):
         with Witness() as witness:
             made = call(server, sound, *arguments)
-        microphone_peak = delay_between(sound, made[0])[1]
-        # On an idle machine the worst of a minute is 1 ms to 3 ms.
-        if witness.worst_ms < 8 and microphone_peak > 0.999:
-            return made
-        print(f"{witness.worst_ms:.1f} ms late, microphone's peak {microphone_peak:.4f}: again")
-    pytest.fail("this machine was never idle for as long as the measurement takes")
+        lost = delay_between(made[0], made[1])[1] < 0.999 or error_of(made[0], made[1]) > 0.02
+        # On an idle machine the worst of a minute is 1 ms to 4 ms.
+        print(f"call {attempt}: a witness waited {witness.worst_ms:.1f} ms, loss: {lost}")
+        if not lost:
+            break
+    return made
+
+
+def error_of(said: Float, heard: Float) -> float:
+    """Largest difference between what was said and heard, as a share of the largest sample."""
+    first, second = aligned(said, heard, delay_between(said, heard)[0])
+    return float(np.abs(second - first).max() / np.abs(first).max())
 
 
 def wait_for_both(*recorders: Recorder) -> None:
@@ -173,15 +180,12 @@ def test_identity_model_is_a_pure_delay(
     sound = speech_like(rng, seconds=8.0, top_hz=4000)
     said, heard, delay_ms, lines = undisturbed_call(server, sound, "--model", str(model))
 
-    delay, peak = delay_between(said, heard)
-    assert peak > 0.999
+    assert delay_between(said, heard)[1] > 0.999
     reported = [line["delay_ms"] for line in statuses(lines)]
     assert abs(np.median(reported) - delay_ms) < 15, f"reported {reported}, measured {delay_ms}"
     assert statuses(lines)[-1]["drops"] == statuses(lines)[0]["drops"]
-    first, second = aligned(said, heard, delay)
     # Both servers carry 16-bit sound; one lost or repeated block would be as loud as it.
-    error = np.abs(second - first).max()
-    assert error < 0.02 * np.abs(sound).max()
+    assert error_of(said, heard) < 0.02
 
 
 def test_a_minute_without_a_lost_or_repeated_sample(
@@ -190,10 +194,8 @@ def test_a_minute_without_a_lost_or_repeated_sample(
     model = write_identity(tmp_path / "identity.onnx", FULLBAND)
     sound = speech_like(rng, seconds=60.0, top_hz=8000)
     said, heard, _, lines = undisturbed_call(server, sound, "--model", str(model))
-    delay, peak = delay_between(said, heard)
-    first, second = aligned(said, heard, delay)
-    assert peak > 0.999
-    assert np.abs(second - first).max() < 0.02 * np.abs(sound).max()
+    assert delay_between(said, heard)[1] > 0.999
+    assert error_of(said, heard) < 0.02
     assert statuses(lines)[-1]["drops"] == statuses(lines)[0]["drops"]
 
 
