@@ -32,6 +32,7 @@ _CLIPS = Path(__file__).parent / "clips"
 _SNR_DB = 5.0
 _NOISE_ONLY_S = 1.0
 _START_S = 20.0
+_TOP_HZ = 8000.0  # where voices end
 
 
 def run(args: argparse.Namespace) -> int:
@@ -184,7 +185,7 @@ def _write(folder: Path, said: Float, heard: Float) -> None:
         gain = np.clip(10 ** ((clean_db - noisy_db) / 20), 0, 1)
         watch(Frame(noisy_db, gain, 0.0))
     title = "What the microphone heard, what the call heard"
-    draw(folder / "spectrogram.png", collector, len(said) / SAMPLE_RATE, title)
+    draw(folder / "spectrogram.png", collector, len(said) / SAMPLE_RATE, title, _TOP_HZ)
 
 
 def _has_microphone_and_desktop() -> bool:

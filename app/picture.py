@@ -96,6 +96,7 @@ def draw(
     collector: SpectrogramCollector,
     seconds: float,
     title: str,
+    top_hz: float | None = None,
 ) -> None:
     """Write a PNG: the noisy spectrogram, below it the clean one, below it the gain.
 
@@ -104,6 +105,7 @@ def draw(
     to : path, or anything with ``write``
     seconds : length of the sound; columns after it are not shown
     title : one line, e.g. file and model
+    top_hz : highest frequency shown (default: all) [Hz]
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -147,7 +149,7 @@ def draw(
             shared = axes[2:] if name == "gain" else axes[:2]
             figure.colorbar(image, ax=list(shared), label=label, pad=0.01, aspect=20 * len(shared))
     axes[0].set_xlim(0.0, seconds)
-    axes[0].set_ylim(0.0, spec.sample_rate / 2000)
+    axes[0].set_ylim(0.0, (top_hz or spec.sample_rate / 2) / 1000)
     if seconds > _MINUTES_FROM_S:
         axes[-1].xaxis.set_major_locator(MaxNLocator(steps=[1, 1.5, 3, 6, 10]))
         axes[-1].xaxis.set_major_formatter(lambda at_s, _: f"{at_s // 60:.0f}:{at_s % 60:02.0f}")
