@@ -103,7 +103,7 @@ def export_run(folder: Path, path: Path, **changes: Any) -> Path:
         raise ValueError(f"{folder} is not a run with a checkpoint: {error}") from error
     spec = replace(ModelSpec(**told["spec"]), **changes)
     hours = int(weights["step"]) * told["frames_per_step"] * spec.hop_s / 3600.0
-    training = told["training"] | {"steps": int(weights["step"]), "hours_mixed": round(hours, 1)}
+    training = told["training"] | {"steps": int(weights["step"]), "hours_seen": round(hours, 1)}
     return export(weights, spec, path, levels, training)
 
 
