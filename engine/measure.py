@@ -55,6 +55,12 @@ def si_sdr_db(reference: Float, estimate: Float) -> float:
     Raises
     ------
     ValueError : different lengths, or a silent one
+
+    Examples
+    --------
+    >>> clean, noise = np.array([1.0, -1.0, 1.0, -1.0]), np.array([1.0, 1.0, -1.0, -1.0])
+    >>> round(si_sdr_db(clean, 3.0 * (clean + 0.1 * noise)), 6)
+    20.0
     """
     if reference.shape != estimate.shape:
         raise ValueError(f"lengths should be equal, got {len(reference)} and {len(estimate)}")

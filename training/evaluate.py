@@ -26,6 +26,7 @@ import soundfile
 import soxr
 
 from engine.denoiser import Denoiser
+from engine.measure import si_sdr_db
 from engine.network import Estimate, Estimator, Network, State
 from engine.pipeline import Pipeline
 from engine.spec import ModelSpec
@@ -93,21 +94,6 @@ class Passthrough:
         return Estimate(np.ones_like(noisy_db), np.ones(len(noisy_db), np.float32), state)
 
 
-def si_sdr(clean: Float, estimate: Float) -> float:
-    """Scale-invariant signal-to-distortion ratio [dB] (Le Roux et al. 2019).
-
-    Examples
-    --------
-    >>> clean, noise = np.array([1.0, -1.0, 1.0, -1.0]), np.array([1.0, 1.0, -1.0, -1.0])
-    >>> round(si_sdr(clean, 3.0 * (clean + 0.1 * noise)), 6)
-    20.0
-    """
-    clean, estimate = clean - clean.mean(), estimate - estimate.mean()
-    target = np.dot(estimate, clean) / np.dot(clean, clean) * clean
-    distortion = estimate - target
-    return float(10.0 * np.log10(np.dot(target, target) / np.dot(distortion, distortion)))
-
-
 def delay(clean: Float, processed: Float, longest: int) -> int:
     """By how many samples, −longest…longest, the second lags the first: their best match."""
     n_fft = 1 << (len(clean) + longest).bit_length()
@@ -138,7 +124,7 @@ def score(clean: Float, processed: Float, rate: int) -> Scores:
         pesq_nb=pesq(8_000, clean_8k, processed_8k, "nb"),
         stoi=stoi(clean_16k, processed_16k, 16_000),
         estoi=stoi(clean_16k, processed_16k, 16_000, extended=True),
-        si_sdr=si_sdr(clean_16k, processed_16k),
+        si_sdr=si_sdr_db(clean_16k, processed_16k),
         sig=float(mos["sig_mos"]),
         bak=float(mos["bak_mos"]),
         ovrl=float(mos["ovrl_mos"]),
@@ -326,8 +312,8 @@ def _clean_of(model: Path, item: Item) -> CleanResult:
     clean_16k = _at(clean, rate, 16_000)
     return CleanResult(
         item.name,
-        si_sdr(clean_16k, _at(after, rate, 16_000)),
-        si_sdr(clean_16k, _at(straight, rate, 16_000)),
+        si_sdr_db(clean_16k, _at(after, rate, 16_000)),
+        si_sdr_db(clean_16k, _at(straight, rate, 16_000)),
         pesq(8_000, _at(straight, rate, 8_000), _at(after, rate, 8_000), "nb"),
     )
 

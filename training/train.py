@@ -14,7 +14,7 @@ import math
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 
 from engine.spec import ModelSpec
 from training.batches import Batch, Batches, statistics
-from training.mixing import Mixer
+from training.mixing import Mixer, Recipe
 from training.recordings import Collection, load, split
 
 log = logging.getLogger("training")
@@ -58,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, help="folder of this run: checkpoint, log, model")
     add("--cache", type=Path, help="folder of decoded sound (default: in the run's folder)")
     add("--preset", default="classic", help="size of the network (default: %(default)s)")
+    add("--start", type=Path, metavar="RUN", help="begin with the weights of another run")
+    add("--clean", type=float, default=Recipe().clean, help="share of clips without noise")
     add("--seed", type=int, default=1, help="of weights and mixtures (default: %(default)s)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="length by the clock [min] (default: 60)")
@@ -114,6 +116,9 @@ def run(args: argparse.Namespace) -> Path:
     keras.utils.set_random_seed(args.seed)
     mean_db, deviation_db = statistics(learnt, _STATISTICS_BATCHES)
     model = networks.gain_network(networks.PRESETS[args.preset], mean_db, deviation_db)
+    if args.start:
+        with np.load(args.start / "checkpoint.npz") as weights:
+            networks.set_weights(model, weights)
     model.compile(
         # One wild batch must not undo an hour: the norm is some tenths in a normal one.
         optimizer=keras.optimizers.Adam(args.rate, global_clipnorm=5.0),
@@ -154,7 +159,7 @@ def _supplies(args: argparse.Namespace, spec: ModelSpec) -> tuple[Batches, Batch
         if told is None or noises is None or not (told.recordings and noises.recordings):
             raise ValueError(f"too few voices or noises: none is left to be {what}")
         log.info("%s: %.2f h of speech, %.2f h of noise", what, told.hours, noises.hours)
-        mixers.append(Mixer(told, noises, responses))
+        mixers.append(Mixer(told, noises, responses, replace(Recipe(), clean=args.clean)))
     size = (args.clips, args.frames)
     data = {
         "speech_hours": round(speech.hours, 2),

@@ -6,8 +6,6 @@ import numpy as np
 import onnx
 import pytest
 
-pytest.importorskip("keras")
-
 from engine.denoiser import Denoiser
 from engine.errors import ModelError
 from engine.network import Network

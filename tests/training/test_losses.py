@@ -3,8 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("keras")
-
 from engine.denoiser import Denoiser
 from engine.spec import ModelSpec
 from tests.estimators import Steady

@@ -7,8 +7,6 @@ import logging
 import numpy as np
 import pytest
 
-pytest.importorskip("keras")
-
 from engine.denoiser import Denoiser
 from engine.network import Network
 from training import train
@@ -75,6 +73,16 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(folders, tmp_path, mo
     for name in set(whole) - {"spent_s"}:
         # Threads of the processor sum in any order: equal but for rounding.
         np.testing.assert_allclose(cut[name], whole[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_a_run_starts_with_the_weights_of_another(folders, tmp_path):
+    train.run(arguments(folders, tmp_path / "first", "--steps=4"))
+    # At a rate of 0 nothing is learnt: what comes out is what went in.
+    more = ("--steps=2", "--rate=0", "--seed=2", f"--start={tmp_path / 'first'}", "--clean=0.5")
+    train.run(arguments(folders, tmp_path / "second", *more))
+    first, second = (np.load(tmp_path / run / "checkpoint.npz") for run in ("first", "second"))
+    for name in [name for name in first if "." in name and not name.startswith("optimiser")]:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 def test_no_voice_and_no_noise_is_on_both_sides(folders, tmp_path):
