@@ -30,7 +30,8 @@ from engine.stft import Float, stft, to_db
 
 _CLIPS = Path(__file__).parent / "clips"
 _SNR_DB = 5.0
-_NOISE_ONLY_S = 1.0
+# Rain does not begin when a call does: the model has heard it for a while by then.
+_NOISE_ONLY_S = 3.0
 _START_S = 20.0
 _TOP_HZ = 8000.0  # where voices end
 
@@ -56,17 +57,16 @@ def noisy_voice() -> tuple[Float, Float]:
 
     Returns
     -------
-    voice, noisy : (n,) float32 at 48 kHz; the first second holds noise only
+    voice, noisy : (n,) float32 at 48 kHz; the first three seconds hold noise only
     """
     import soundfile
 
     voice, _ = soundfile.read(_CLIPS / "voice.flac", dtype="float32")
     rain, _ = soundfile.read(_CLIPS / "rain.flac", dtype="float32")
     before = round(_NOISE_ONLY_S * SAMPLE_RATE)
-    n = min(len(voice), len(rain) - before)
-    voice = np.concatenate([np.zeros(before, np.float32), voice[:n]])
-    gain = 10 ** ((level_dbfs(voice[before:]) - _SNR_DB - level_dbfs(rain)) / 20)
-    return voice, voice + np.float32(gain) * rain[: len(voice)]
+    gain = 10 ** ((level_dbfs(voice) - _SNR_DB - level_dbfs(rain)) / 20)
+    voice = np.concatenate([np.zeros(before, np.float32), voice])
+    return voice, voice + np.float32(gain) * np.resize(rain, len(voice))
 
 
 def _call(
@@ -143,7 +143,9 @@ def _show(
     """Print the figures; write recordings and picture into ``folder``."""
     n = min(len(voice), len(said), len(heard))
     voice, said, heard = voice[:n], said[:n], heard[:n]
-    noise_only = slice(round(0.2 * SAMPLE_RATE), round((_NOISE_ONLY_S - 0.1) * SAMPLE_RATE))
+    noise_only = slice(
+        round((_NOISE_ONLY_S - 1.0) * SAMPLE_RATE), round(_NOISE_ONLY_S * SAMPLE_RATE)
+    )
     spoken = slice(round(_NOISE_ONLY_S * SAMPLE_RATE), n)
     cpu = float(np.median([status["cpu_percent"] for status in statuses]))
     told = float(np.median([status["delay_ms"] for status in statuses if status["delay_ms"]]))

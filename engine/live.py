@@ -105,7 +105,8 @@ class LiveSession:
         watch: Callable[[Frame], object] | None = None,
     ) -> None:
         self._watch = watch
-        self._pipeline = Pipeline(Denoiser(network, knobs), SAMPLE_RATE, self._show)
+        denoiser = Denoiser(network, knobs, silence_is_heard=False)
+        self._pipeline = Pipeline(denoiser, SAMPLE_RATE, self._show)
         self._source = source
         self._capture = _Capture()
         hop = self._pipeline.burst

@@ -146,8 +146,9 @@ def _level_db(mixture: Mixture, spec: ModelSpec) -> float:
     level_db = active_level_db(mixture.clean, spec.sample_rate)
     if np.isfinite(level_db):
         return level_db
-    # Noise alone weighs like noise 10 dB under a voice.
-    return active_level_db(mixture.noisy, spec.sample_rate) + 10.0
+    # Noise alone weighs like noise 10 dB under a voice; silence alone weighs nothing.
+    level_db = active_level_db(mixture.noisy, spec.sample_rate)
+    return level_db + 10.0 if np.isfinite(level_db) else 0.0
 
 
 def statistics(batches: Batches, n_batches: int) -> tuple[Float, Float]:

@@ -66,6 +66,12 @@ class Recipe:
     """Share that lost its lows to a telephone line or a small microphone."""
     clipped: float = 0.04
     """Share whose peaks are cut off."""
+    muted: float = 0.4
+    """Share with a stretch of digital silence, mostly at the start. Without it silence is
+    heard in clean clips alone, and a network takes it for a promise that no noise will
+    come: after a muted microphone it let rain through for 15 s."""
+    longest_mute_s: float = 2.0
+    """[s]"""
     voice_s: float = 600.0
     """No voice is drawn more often than if this much of it were there [s]."""
 
@@ -155,6 +161,16 @@ class Mixer:
 
     def draw(self, rng: np.random.Generator, n_samples: int) -> Mixture:
         """Draw one clip of ``n_samples``."""
+        mixture = self._draw(rng, n_samples)
+        if rng.random() >= self.recipe.muted:
+            return mixture
+        start = 0 if rng.random() < 0.7 else int(rng.integers(n_samples))
+        end = start + int(rng.uniform(0.02, self.recipe.longest_mute_s) * self.sample_rate)
+        noisy, clean = mixture.noisy.copy(), mixture.clean.copy()
+        noisy[start:end] = clean[start:end] = 0.0
+        return Mixture(noisy, clean, mixture.snr_db)
+
+    def _draw(self, rng: np.random.Generator, n_samples: int) -> Mixture:
         recipe, rate = self.recipe, self.sample_rate
         kind = rng.random()
         noise = self._noises(rng, n_samples)

@@ -107,3 +107,11 @@ def test_the_bins_above_count_as_one_or_not_at_all(rng):
     # White noise: 263 bins above, 250 below.
     power = np.square(held.spectra[..., :251]).mean(axis=(0, 1))
     assert power[250] / power[20:250].sum() == pytest.approx(263 / 230, rel=0.1)
+
+
+def test_a_silent_clip_is_silence_to_the_loss():
+    silence = np.zeros(20 * CLASSIC.hop, np.float32)
+    batch = make_batch([Mixture(silence, silence, math.inf)], CLASSIC)
+    np.testing.assert_allclose(batch.noisy_db, CLASSIC.floor_db, atol=1e-4)  # float32's logarithm
+    assert not batch.spectra.any()
+    assert not batch.speech.any()

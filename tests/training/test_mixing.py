@@ -103,7 +103,7 @@ def test_a_seed_gives_the_same_sound_again(speech, noise):
 
 
 def test_draws_keep_their_promises(speech, noise, rng):
-    mixer = Mixer(speech, noise, recipe=Recipe(clipped=0.0, room=0.0))
+    mixer = Mixer(speech, noise, recipe=Recipe(clipped=0.0, room=0.0, muted=0.0))
     kinds = {"clean": 0, "noise": 0, "mixed": 0}
     for _ in range(150):
         made = mixer.draw(rng, 30_000)
@@ -130,8 +130,23 @@ def test_draws_keep_their_promises(speech, noise, rng):
     assert 9 <= kinds["clean"] <= 38
 
 
+def test_muted_stretches_are_silent_in_what_is_heard_and_wanted(speech, noise, rng):
+    # The seed is drawn from in the same order, so the clip is the same but for the silence.
+    for seed in range(10):
+        whole, muted = (
+            Mixer(speech, noise, recipe=Recipe(muted=share)).draw(
+                np.random.default_rng(seed), 60_000
+            )
+            for share in (0.0, 1.0)
+        )
+        silent = (muted.noisy == 0.0) & (whole.noisy != 0.0)
+        assert silent.any()
+        assert not muted.clean[silent].any()
+        np.testing.assert_array_equal(muted.noisy[~silent], whole.noisy[~silent])
+
+
 def test_a_room_is_in_what_is_heard_and_only_its_early_part_in_the_target(speech, noise, rng):
-    recipe = Recipe(room=1.0, clean=1.0, noise_only=0.0, clipped=0.0)
+    recipe = Recipe(room=1.0, clean=1.0, noise_only=0.0, clipped=0.0, muted=0.0)
     made = Mixer(speech, noise, recipe=recipe).draw(rng, 60_000)
     late = made.noisy - made.clean
     assert -45 < rms_db(late) - rms_db(made.clean) < 3
