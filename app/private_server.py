@@ -33,6 +33,21 @@ wireplumber &
 exec pipewire-pulse
 """
 
+# Devices of the machine are not ours to open here; without a login manager (a container)
+# the Bluetooth part would even end the session manager.
+_WIREPLUMBER = {
+    "main.lua.d/51-no-hardware.lua": """
+for _, monitor in ipairs({alsa_monitor or {}, v4l2_monitor or {}, libcamera_monitor or {}}) do
+  monitor.enabled = false
+end
+""",
+    "bluetooth.lua.d/51-no-hardware.lua": """
+for _, monitor in ipairs({bluez_monitor or {}, bluez_midi_monitor or {}}) do
+  monitor.enabled = false
+end
+""",
+}
+
 
 class PrivateServer:
     """``pulseaudio`` or ``pipewire``, alive inside a ``with`` block.
@@ -127,6 +142,10 @@ class PrivateServer:
         else:
             for program in ("pipewire", "wireplumber", "pipewire-pulse"):
                 _program(program)
+            for name, text in _WIREPLUMBER.items():
+                path = self._folder / "config" / "wireplumber" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
             command = [_program("dbus-run-session"), "--", "sh", "-c", _PIPEWIRE]
         with log:
             return subprocess.Popen(
