@@ -17,13 +17,16 @@ ROOT = Path(__file__).parents[2]
 
 def test_demo_shows_the_difference(tmp_path: Path) -> None:
     folder = tmp_path / "shown"
-    done = command("demo", "--recorded", "--folder", str(folder))
-    assert done.returncode == 0, done.stderr
-    figures = {
-        line[:38].strip(): [float(word) for word in line[38:].split()]
-        for line in done.stdout.splitlines()
-        if line.startswith(("level", "SI-SDR"))
-    }
+    for _ in range(3):  # one block lost to a busy machine shifts what is compared
+        done = command("demo", "--recorded", "--folder", str(folder))
+        assert done.returncode == 0, done.stderr
+        figures = {
+            line[:38].strip(): [float(word) for word in line[38:].split()]
+            for line in done.stdout.splitlines()
+            if line.startswith(("level", "SI-SDR"))
+        }
+        if "drops 0" in done.stdout:
+            break
     before, after = figures["level while nobody speaks [dBFS]"]
     assert after < before - 6, "rain at half its loudness at most"
     before, after = figures["SI-SDR against the clean voice [dB]"]
