@@ -196,7 +196,7 @@ def test_a_minute_of_sound_comes_through(
     said, heard, _, _ = call(server, sound, "--model", str(model))
     intact, spoken = intact_seconds(said, heard)
     print(f"{intact} of {spoken} seconds came through without a lost or repeated sample")
-    # All of them on an idle machine (docs/benchmarks.md). What a shared machine takes away
+    # What was measured is in docs/benchmarks.md. What a shared machine takes away
     # cannot be told from here; a defect of ours, a block lost now and then, costs more.
     assert spoken >= 59
     assert intact >= 0.8 * spoken
