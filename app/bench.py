@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -162,15 +161,8 @@ def _live(args: argparse.Namespace, noisy: Float) -> Live:
         repeats = 1 + int((args.seconds + _START_S) * SAMPLE_RATE / len(noisy))
         player = server.play(np.tile(noisy, repeats), "bench_room")
         time.sleep(0.5)
-        command = [
-            *(sys.executable, "-m", "main", "--device", "bench_room.monitor", "--json"),
-            *("--model", args.model),
-        ]
-        environment = {**server.environment, "PYTHONPATH": str(Path(__file__).parents[1])}
         started = time.perf_counter()
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as session:
+        with server.clean("bench_room.monitor", "--model", args.model) as session:
             try:
                 return _observe(session, started, args.seconds)
             finally:

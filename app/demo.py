@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -77,16 +76,10 @@ def _call(
     Returns what the microphone heard, what the call heard, how much later [ms], and the
     program's own status lines.
     """
-    command = [
-        *(sys.executable, "-m", "main", "--device", "demo_room.monitor", "--json"),
-        *("--model", args.model, "--limit", str(args.limit), "--provider", args.provider),
-    ]
-    environment = {**server.environment, "PYTHONPATH": str(Path(__file__).parents[1])}
+    options = ("--model", args.model, "--limit", str(args.limit), "--provider", args.provider)
     statuses: list[dict[str, Any]] = []
     running = threading.Event()
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as session:
+    with server.clean("demo_room.monitor", *options) as session:
         reader = threading.Thread(target=_read, args=(session, statuses, running), daemon=True)
         reader.start()
         try:

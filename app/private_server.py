@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -125,6 +126,17 @@ class PrivateServer:
         )
         threading.Thread(target=_feed, args=(player, sound), daemon=True).start()
         return player
+
+    def clean(self, microphone: str, *options: str) -> subprocess.Popen[str]:
+        """Run the real program on ``microphone``; its status lines are JSON on stdout."""
+        root = str(Path(__file__).parents[1])
+        return subprocess.Popen(
+            [sys.executable, "-m", "main", "--device", microphone, *options, "--json"],
+            env={**self.environment, "PYTHONPATH": root},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def record(self, source: str) -> Recorder:
         """Start recording as a call app would."""

@@ -31,6 +31,7 @@ from engine import devices
 from engine.denoiser import Denoiser, Frame, Knobs
 from engine.devices import BLOCK, SAMPLE_RATE
 from engine.errors import DeviceError
+from engine.measure import dbfs
 from engine.network import Estimator
 from engine.pipeline import Pipeline
 from engine.ring import Ring
@@ -43,17 +44,16 @@ _STALE_S = 0.05
 # What lies ready beyond a hop when playback starts: covers the usual jitter of callbacks
 # (3 ms to 5 ms, measured). Each underrun adds to it.
 _MARGIN_S = 0.015
+_MARGIN_STEP_S = 0.005
+_MARGIN_MAX_S = 0.060
 # Rare jitter (25 ms a minute, measured) is covered by waiting, while at least this much
 # of earlier sound has still to be played.
 _UNTOUCHED_S = 0.010
-_MARGIN_STEP_S = 0.005
-_MARGIN_MAX_S = 0.060
 # Sound that lies ready for longer than it needs to is delay: it is taken out.
 _EXCESS_S = 0.015
 _NICE = -11  # what PulseAudio gives itself
 _BACKLOG_S = 0.25
 _SILENT_DEVICE_S = 1.0
-_LOWEST_DBFS = -120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,7 @@ class LiveSession:
         self._streams: list[Any] = []
         self._levels = _Levels()
         self._skipped = 0  # captured samples never cleaned, to catch up
+        self._catch_ups = 0
 
     @property
     def knobs(self) -> Knobs:
@@ -192,7 +193,7 @@ class LiveSession:
             if late > 0:
                 # The machine could not keep up: sound this late would stay late.
                 self._skipped += ring.skip(ring.fill)
-                self._levels.skips += 1
+                self._catch_ups += 1
                 continue
             while n := ring.read(block):
                 heard = block[:n]
@@ -227,7 +228,7 @@ class LiveSession:
 
     def _drops(self) -> int:
         first = self._playbacks[0]
-        return self._capture.gaps + self._levels.skips + first.underruns + first.skips
+        return self._capture.gaps + self._catch_ups + first.underruns + first.skips
 
     def _close_streams(self) -> None:
         while self._streams:
@@ -384,7 +385,6 @@ class _Levels:
     """Sums of squares, added by the worker and read by the status."""
 
     def __init__(self) -> None:
-        self.skips = 0
         self._sums = np.zeros(4)
         self._before = np.zeros(4)
 
@@ -397,11 +397,4 @@ class _Levels:
         now = self._sums  # replaced whole by the worker, so this is one moment's value
         heard, n_heard, cleaned, n_cleaned = now - self._before
         self._before = now
-        return _dbfs(heard, n_heard), _dbfs(cleaned, n_cleaned)
-
-
-def _dbfs(energy: float, n: float) -> float:
-    """RMS level with a full-scale sine at −3 dB [dBFS]."""
-    if n == 0 or not energy > 0:
-        return _LOWEST_DBFS
-    return float(max(10.0 * np.log10(energy / n), _LOWEST_DBFS))
+        return dbfs(heard / max(n_heard, 1)), dbfs(cleaned / max(n_cleaned, 1))

@@ -79,5 +79,11 @@ def si_sdr_db(reference: Float, estimate: Float) -> float:
 
 def level_dbfs(signal: Float) -> float:
     """RMS level, −3 dB for a full-scale sine, at least −120 [dBFS]."""
-    energy = float(np.mean(signal.astype(np.float64) ** 2)) if len(signal) else 0.0
-    return max(10.0 * float(np.log10(energy)), _SILENT_DBFS) if energy > 0 else _SILENT_DBFS
+    return dbfs(float(np.mean(signal.astype(np.float64) ** 2))) if len(signal) else _SILENT_DBFS
+
+
+def dbfs(mean_square: float) -> float:
+    """The same of a mean of squares, silent or broken ones included [dBFS]."""
+    if not mean_square > 0:
+        return _SILENT_DBFS
+    return max(10.0 * float(np.log10(mean_square)), _SILENT_DBFS)

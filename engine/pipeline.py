@@ -41,7 +41,8 @@ class Pipeline:
         self.watch = watch
         self._to_model = Resampler(sample_rate, denoiser.spec.sample_rate)
         self._from_model = Resampler(denoiser.spec.sample_rate, sample_rate)
-        self._knobs = denoiser.knobs
+        self.knobs = denoiser.knobs
+        """What the user has turned; may be replaced from any thread."""
         self._fade_step = 1.0 / (_CROSSFADE_S * sample_rate)
         self.reset()
 
@@ -64,15 +65,6 @@ class Pipeline:
         """Samples still to come in before the next hop can be cleaned."""
         return self._to_model.wanted(self.denoiser.spec.hop - len(self._hops))
 
-    @property
-    def knobs(self) -> Knobs:
-        """What the user has turned; may be replaced from any thread."""
-        return self._knobs
-
-    @knobs.setter
-    def knobs(self, knobs: Knobs) -> None:
-        self._knobs = knobs
-
     def reset(self) -> None:
         """Forget everything heard."""
         self.denoiser.reset()
@@ -81,7 +73,7 @@ class Pipeline:
         self._hops = np.zeros(0, np.float32)  # model rate, less than a hop
         self._dry = np.zeros(0, np.float32)  # as it came in, waiting for its clean twin
         self._skip = self.denoiser.latency  # leading silence of the denoiser's answer
-        self._wet = 0.0 if self._through(self._knobs) else 1.0
+        self._wet = 0.0 if self._through(self.knobs) else 1.0
         self.n_in = self.n_out = 0
 
     def process(self, block: Float) -> Float:
@@ -125,7 +117,7 @@ class Pipeline:
             return np.zeros(0, np.float32)
         cleaned = np.empty(n_hops * hop, np.float32)
         for start in range(0, n_hops * hop, hop):
-            self.denoiser.knobs = self._knobs  # read once a hop
+            self.denoiser.knobs = self.knobs  # read once a hop
             cleaned[start : start + hop] = self.denoiser.process(self._hops[start : start + hop])
             if self.watch is not None:
                 self.watch(self.denoiser.frame)
@@ -139,7 +131,7 @@ class Pipeline:
         n = len(cleaned)
         dry, self._dry = self._dry[:n], self._dry[n:]
         self.n_out += n
-        target = 0.0 if self._through(self._knobs) else 1.0
+        target = 0.0 if self._through(self.knobs) else 1.0
         if n == 0 or self._wet == target == 1.0:
             return cleaned
         if self._wet == target == 0.0:

@@ -33,14 +33,8 @@ CLIPS = ROOT / "app" / "clips"
 class Session:
     """``denoise-app --device --json`` as a program would run it."""
 
-    def __init__(self, server: PrivateServer, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "main.py"), "--device", *arguments, "--json"],
-            env=server.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, server: PrivateServer, microphone: str, *options: str) -> None:
+        self.process = server.clean(microphone, *options)
         self.lines: list[dict[str, Any]] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -243,7 +237,7 @@ def score(voice: Float, recording: Float) -> float:
 def test_nothing_is_left_behind(server: PrivateServer, tmp_path: Path, how: signal.Signals) -> None:
     model = write_identity(tmp_path / "identity.onnx", FULLBAND)
     before = server.control("list", "short", "modules")
-    with Session(server, "--model", str(model)) as session:
+    with Session(server, "", "--model", str(model)) as session:
         started = session.wait_for("running")
         assert started["fault"] is None
         assert "Denoised Microphone" in server.control("list", "sources")
@@ -257,12 +251,12 @@ def test_what_a_crash_left_is_removed_by_the_next_start(
 ) -> None:
     model = write_identity(tmp_path / "identity.onnx", FULLBAND)
     before = server.control("list", "short", "modules")
-    with Session(server, "--model", str(model)) as crashed:
+    with Session(server, "", "--model", str(model)) as crashed:
         crashed.wait_for("running")
         crashed.stop(signal.SIGKILL)
     assert "denoise_app_sink" in server.control("list", "short", "modules")
 
-    with Session(server, "--model", str(model)) as session:
+    with Session(server, "", "--model", str(model)) as session:
         session.wait_for("running")
         assert server.control("list", "short", "modules").count("denoise_app_sink ") == 1
         assert session.stop() == 0
@@ -271,7 +265,7 @@ def test_what_a_crash_left_is_removed_by_the_next_start(
 
 def test_a_second_instance_is_refused(server: PrivateServer, tmp_path: Path) -> None:
     model = write_identity(tmp_path / "identity.onnx", FULLBAND)
-    with Session(server, "--model", str(model)) as session:
+    with Session(server, "", "--model", str(model)) as session:
         session.wait_for("running")
         second = run(server, "--device", "--model", str(model))
         assert second.returncode == 1
@@ -283,7 +277,7 @@ def test_the_users_defaults_stay(server: PrivateServer, tmp_path: Path) -> None:
     server.control("set-default-source", "room.monitor")
     server.control("set-default-sink", "room")
     model = write_identity(tmp_path / "identity.onnx", FULLBAND)
-    with Session(server, "--model", str(model)) as session:
+    with Session(server, "", "--model", str(model)) as session:
         assert session.wait_for("started")["input"] == "room.monitor"
         session.wait_for("running")
         info = server.control("info")
