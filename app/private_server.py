@@ -34,15 +34,20 @@ wireplumber &
 exec pipewire-pulse
 """
 
-# Devices of the machine are not ours to open here; without a login manager (a container)
-# the Bluetooth part would even end the session manager.
-_WIREPLUMBER = {
-    "main.lua.d/51-no-hardware.lua": """
+# The graph here is woken by timers, not by a card. At 256 samples (what a client of 10 ms
+# blocks makes of it) a shared machine sometimes takes away a whole wake-up, and with it
+# everybody's sound. Devices of the machine are not ours to open here; without a login
+# manager (a container) the Bluetooth part would even end the session manager.
+_PIPEWIRE_CONFIG = {
+    "pipewire/pipewire.conf.d/steady.conf": """
+context.properties = { default.clock.min-quantum = 512 }
+""",
+    "wireplumber/main.lua.d/51-no-hardware.lua": """
 for _, monitor in ipairs({alsa_monitor or {}, v4l2_monitor or {}, libcamera_monitor or {}}) do
   monitor.enabled = false
 end
 """,
-    "bluetooth.lua.d/51-no-hardware.lua": """
+    "wireplumber/bluetooth.lua.d/51-no-hardware.lua": """
 for _, monitor in ipairs({bluez_monitor or {}, bluez_midi_monitor or {}}) do
   monitor.enabled = false
 end
@@ -154,8 +159,8 @@ class PrivateServer:
         else:
             for program in ("pipewire", "wireplumber", "pipewire-pulse"):
                 _program(program)
-            for name, text in _WIREPLUMBER.items():
-                path = self._folder / "config" / "wireplumber" / name
+            for name, text in _PIPEWIRE_CONFIG.items():
+                path = self._folder / "config" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
             command = [_program("dbus-run-session"), "--", "sh", "-c", _PIPEWIRE]

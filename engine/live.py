@@ -217,14 +217,12 @@ class LiveSession:
         return "starting" if now - self._started_s < 2 * _SILENT_DEVICE_S else "stalled"
 
     def _delay_ms(self) -> float | None:
-        """Time between capture and playback of the sample played last [ms]."""
-        heard, played = self._capture.anchor, self._playbacks[0].anchor
-        if heard is None or played is None:
+        """Time between capture and playback of the same sample [ms]."""
+        heard_s, played_s = self._capture.origin.read(), self._playbacks[0].origin.read()
+        if heard_s is None or played_s is None:
             return None
-        (captured, captured_s), (out, due_s) = heard, played
         # Skips still on their way out make this wrong for an instant, not for long.
-        heard_s = captured_s + (out + self._skipped - captured) / SAMPLE_RATE
-        return 1000.0 * (due_s - heard_s)
+        return 1000.0 * (played_s - heard_s - self._skipped / SAMPLE_RATE)
 
     def _drops(self) -> int:
         first = self._playbacks[0]
@@ -250,8 +248,7 @@ class _Capture:
         self.ring = Ring(round(_RING_S * SAMPLE_RATE))
         self.called_s = 0.0
         self.gaps = 0
-        self.anchor: tuple[int, float] | None = None
-        """(index of a captured sample, PortAudio's time of its capture [s])."""
+        self.origin = _Origin()
         self._age_s = float("inf")  # of the newest block; 0 once the backlog is over
         self._wanted = 0
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -268,7 +265,7 @@ class _Capture:
         self._age_s = 0.0
         first = self.ring.written
         self.ring.write(block[:, 0])
-        self.anchor = (first, times.inputBufferAdcTime)
+        self.origin.add(first, times.inputBufferAdcTime)
         origin_s = times.inputBufferAdcTime - first / SAMPLE_RATE
         self._newest_origin_s = min(self._newest_origin_s, origin_s)
         # One call is enough, so the queue never grows.
@@ -304,8 +301,7 @@ class _Playback:
         self.ring = Ring(round(_RING_S * SAMPLE_RATE))
         self.called_s = 0.0
         self.underruns = self.skips = 0
-        self.anchor: tuple[int, float] | None = None
-        """(index of a played sample, PortAudio's time when it is due [s])."""
+        self.origin = _Origin()
         self._hop = hop
         self._margin = round(_MARGIN_S * SAMPLE_RATE)
         if hop % BLOCK:
@@ -321,7 +317,7 @@ class _Playback:
         out[:] = 0.0
         if not self._playing and not self._ready(n):
             return
-        self.anchor = (self.ring.taken, times.outputBufferDacTime)
+        self.origin.add(self.ring.taken, times.outputBufferDacTime)
         if self._playing and self.ring.fill < n:
             self._wait(n, times.outputBufferDacTime - times.currentTime - _UNTOUCHED_S)
         if self.ring.fill < n:
@@ -379,6 +375,36 @@ class _Playback:
         self._playing = False
         grown = self._margin + round(_MARGIN_STEP_S * SAMPLE_RATE)
         self._margin = min(grown, round(_MARGIN_MAX_S * SAMPLE_RATE))
+
+
+class _Origin:
+    """When sample 0 of a stream passed its device, on PortAudio's clock.
+
+    The mean of what the callbacks were told since it was last read: where the server's
+    periods are no whole number of blocks, a single one is off by up to a period (10 ms).
+    """
+
+    def __init__(self) -> None:
+        self._sums = (0.0, 0)  # of the differences from the first [s], and how many
+        self._before = (0.0, 0)
+        self._first_s: float | None = None
+        self._mean_s: float | None = None
+
+    def add(self, index: int, time_s: float) -> None:
+        origin_s = time_s - index / SAMPLE_RATE
+        if self._first_s is None:
+            self._first_s = origin_s
+        total_s, n = self._sums
+        self._sums = (total_s + origin_s - self._first_s, n + 1)
+
+    def read(self) -> float | None:
+        """Mean [s]; None before the first callback. Called by one thread."""
+        now = self._sums  # replaced whole by the callback, so this is one moment's value
+        total_s, n = now[0] - self._before[0], now[1] - self._before[1]
+        if n and self._first_s is not None:
+            self._before = now
+            self._mean_s = self._first_s + total_s / n
+        return self._mean_s
 
 
 class _Levels:

@@ -187,13 +187,15 @@ def test_a_minute_of_sound_comes_through(
 ) -> None:
     model = write_identity(tmp_path / "identity.onnx", FULLBAND)
     sound = speech_like(rng, seconds=60.0, top_hz=8000)
-    said, heard, _, _ = call(server, sound, "--model", str(model))
-    intact, spoken = intact_seconds(said, heard)
-    print(f"{intact} of {spoken} seconds came through without a lost or repeated sample")
-    # What was measured is in docs/benchmarks.md. What a shared machine takes away
-    # cannot be told from here; a defect of ours, a block lost now and then, costs more.
+    # A minute in which somebody else had the machine is repeated: see undisturbed_call.
+    for _ in range(3):
+        said, heard, _, _ = call(server, sound, "--model", str(model))
+        intact, spoken = intact_seconds(said, heard)
+        print(f"{intact} of {spoken} seconds came through without a lost or repeated sample")
+        if intact == spoken:
+            break
     assert spoken >= 59
-    assert intact >= 0.8 * spoken
+    assert intact == spoken
 
 
 def intact_seconds(said: Float, heard: Float) -> tuple[int, int]:
