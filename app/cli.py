@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from engine.errors import AudioFileError, DeviceError, ModelError
+from app import training
+from engine.errors import AudioFileError, DeviceError, ModelError, TrainingError
 
-_EXPECTED = (AudioFileError, DeviceError, ModelError)
+_EXPECTED = (AudioFileError, DeviceError, ModelError, TrainingError, training.MissingPackages)
 _DEFAULT_MODEL = "classic"
 
 # More threads than one per library would only compete with the sound callbacks.
@@ -26,14 +27,17 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 def main(arguments: Sequence[str]) -> int:
     """Do what ``arguments`` ask for; returns the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(arguments)
-    if args.command is None and args.device is None:
-        parser.print_usage(sys.stderr)
-        _complain("say what to do: --device for live sound, or one of the commands (--help)")
-        return 2
-    module = "live" if args.command is None else args.command
     try:
+        if arguments and arguments[0] in training.COMMANDS:
+            training.run(arguments[0], arguments[1:])
+            return 0
+        parser = build_parser()
+        args = parser.parse_args(arguments)
+        if args.command is None and args.device is None:
+            parser.print_usage(sys.stderr)
+            _complain("say what to do: --device for live sound, or one of the commands (--help)")
+            return 2
+        module = "live" if args.command is None else args.command
         return int(importlib.import_module(f"app.{module}").run(args) or 0)
     except _EXPECTED as error:
         _complain(str(error))
@@ -139,6 +143,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_model_options(demo)
     demo.set_defaults(output=None, monitor=False, json=False)
+
+    for name, what in training.COMMANDS.items():
+        commands.add_parser(name, help=what, add_help=False)  # listed here, parsed there
     return parser
 
 

@@ -17,3 +17,7 @@ class AudioFileError(Exception):
 
 class DeviceError(Exception):
     """A sound device or sound server that is missing or refused."""
+
+
+class TrainingError(ValueError):
+    """Data, settings or a run that no model can be made of."""

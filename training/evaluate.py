@@ -1,6 +1,6 @@
 """How well a model file is heard: through the engine, against clean speech, in figures.
 
-``python -m training.evaluate MODEL.onnx DIR`` with ``DIR/noisy/ID.flac``,
+``denoise-app evaluate MODEL.onnx DIR`` with ``DIR/noisy/ID.flac``,
 ``DIR/clean/ID.flac`` and ``DIR/manifest.csv`` (columns ``id`` and ``snr_db``). The model
 runs as it is shipped, at the files' own rate. Not here: Keras.
 """
@@ -12,7 +12,6 @@ import csv
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ import soundfile
 import soxr
 
 from engine.denoiser import Denoiser
+from engine.errors import TrainingError
 from engine.measure import si_sdr_db
 from engine.network import Estimate, Estimator, Network, State
 from engine.pipeline import Pipeline
@@ -140,7 +140,7 @@ def through(network: Estimator, sound: Float, rate: int) -> Float:
 
 
 def items(folder: Path) -> list[Item]:
-    """The clips of a test set; raises ValueError when it has no manifest or misses files."""
+    """The clips of a test set; raises TrainingError when it has no manifest or misses files."""
     try:
         with (folder / "manifest.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -154,10 +154,10 @@ def items(folder: Path) -> list[Item]:
             for row in rows
         ]
     except (OSError, KeyError) as error:
-        raise ValueError(f"{folder}: no manifest.csv with id and snr_db: {error}") from error
+        raise TrainingError(f"{folder}: no manifest.csv with id and snr_db: {error}") from error
     missing = [path for item in found for path in (item.noisy, item.clean) if not path.is_file()]
     if missing or not found:
-        raise ValueError(f"{folder}: {len(missing)} files are missing, first: {missing[:1]}")
+        raise TrainingError(f"{folder}: {len(missing)} files are missing, first: {missing[:1]}")
     return found
 
 
@@ -179,7 +179,7 @@ def evaluate(
 
     Raises
     ------
-    ValueError : the folder is no test set
+    engine.errors.TrainingError : the folder is no test set
     engine.errors.ModelError : the model cannot be used
     """
     found = items(folder)
@@ -360,14 +360,3 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         spec = Network(args.model, provider="cpu").spec
         scores = summary(systems[args.model.stem])
         describe(args.model, replace(spec, training={**spec.training, "scores": scores}))
-
-
-def main() -> None:
-    """Evaluate from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    run(parser.parse_args(), sys.stdout.write)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engine.errors import TrainingError
 from engine.network import Network
 from engine.spec import ABOVE, METADATA_KEY, SYNTHESIS_WINDOWS, ModelSpec
 from engine.stft import Float
@@ -31,7 +32,7 @@ _OPSET = 17
 _IR_VERSION = 8
 
 
-class ParityError(Exception):
+class ParityError(TrainingError):
     """The file would not do what the network that was trained does."""
 
 
@@ -91,7 +92,7 @@ def export_run(folder: Path, path: Path, **changes: Any) -> Path:
 
     Raises
     ------
-    ValueError : the folder is no run, or has no checkpoint yet
+    engine.errors.TrainingError : the folder is no run, or has no checkpoint yet
     ParityError, engine.errors.ModelError : as ``export``
     """
     try:
@@ -100,7 +101,7 @@ def export_run(folder: Path, path: Path, **changes: Any) -> Path:
         with np.load(folder / "checkpoint.npz") as file:
             weights = dict(file)
     except OSError as error:
-        raise ValueError(f"{folder} is not a run with a checkpoint: {error}") from error
+        raise TrainingError(f"{folder} is not a run with a checkpoint: {error}") from error
     spec = replace(ModelSpec(**told["spec"]), **changes)
     hours = int(weights["step"]) * told["frames_per_step"] * spec.hop_s / 3600.0
     training = told["training"] | {"steps": int(weights["step"]), "hours_seen": round(hours, 1)}
@@ -237,19 +238,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--licence", help="under which the weights are given")
 
 
-def run(args: argparse.Namespace) -> Path:
+def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     """Write the model of a run's last checkpoint; raises as ``export_run``."""
     names = ("above", "synthesis_window", "description", "licence")
     chosen = {n: value for n in names if (value := getattr(args, n)) is not None}
-    return export_run(args.run, args.model, **chosen)
-
-
-def main() -> None:
-    """Export from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    run(parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()
+    tell(f"wrote {export_run(args.run, args.model, **chosen)}\n")

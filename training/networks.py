@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from engine.errors import TrainingError
 from engine.stft import Float
 
 
@@ -100,13 +101,13 @@ def weights_of(model: keras.Model) -> dict[str, np.ndarray]:
 def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     """Put back what ``weights_of`` gave; other names are passed over.
 
-    Raises ValueError when a weight is missing or has another shape.
+    Raises TrainingError when a weight is missing or has another shape.
     """
     for layer in model.layers:
         names = [f"{layer.name}.{k}" for k in range(len(layer.get_weights()))]
         missing = [name for name in names if name not in weights]
         if missing:
-            raise ValueError(f"no weights {', '.join(missing)}: made by another network?")
+            raise TrainingError(f"no weights {', '.join(missing)}: made by another network?")
         layer.set_weights([weights[name] for name in names])
 
 

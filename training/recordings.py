@@ -22,6 +22,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from engine.errors import TrainingError
+
 log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
@@ -91,7 +93,7 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
 
     Raises
     ------
-    ValueError : a folder is missing, or there is nothing readable in all of them
+    engine.errors.TrainingError : a folder is missing, or there is nothing readable in all of them
     """
     paths = _sound_files(folders)
     wanted: dict[str, Any] = {
@@ -106,7 +108,7 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
     for reason in index["skipped"]:
         log.warning("skipped %s", reason)
     if not index["recordings"]:
-        raise ValueError(f"no readable sound in {', '.join(map(str, folders))}")
+        raise TrainingError(f"no readable sound in {', '.join(map(str, folders))}")
     pcm = np.memmap(pcm_path, np.int16, mode="r")
     recordings = tuple(
         Recording(name, source, pcm[start : start + length])
@@ -144,17 +146,17 @@ def split(collection: Collection, held_out: float) -> tuple[Collection, Collecti
 def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
     """Read a file, mixed to mono, at a rate: (n_samples,) int16.
 
-    Raises ValueError when it is no sound, too short, or silent.
+    Raises TrainingError when it is no sound, too short, or silent.
     """
     try:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise TrainingError(f"{path}: {error}") from error
     mono = sound.mean(axis=1)
     if len(mono) < _SHORTEST_S * rate:
-        raise ValueError(f"{path}: only {len(mono)} samples long")
+        raise TrainingError(f"{path}: only {len(mono)} samples long")
     if not np.isfinite(mono).all() or not mono.any():
-        raise ValueError(f"{path}: is silent or not finite")
+        raise TrainingError(f"{path}: is silent or not finite")
     mono = soxr.resample(mono, rate, sample_rate)
     return np.clip(np.round(mono * 32768.0), -32768, 32767).astype(np.int16)
 
@@ -167,7 +169,7 @@ def _sound_files(folders: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"{folder} is not a folder")
+            raise TrainingError(f"{folder} is not a folder")
         found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         paths.extend(sorted(found))
     return paths
@@ -177,7 +179,7 @@ def _try_decode(job: tuple[Path, int]) -> NDArray[np.int16] | str:
     """The samples, or why there are none: an exception would end the whole pool."""
     try:
         return decode(*job)
-    except ValueError as error:
+    except TrainingError as error:
         return str(error)
 
 

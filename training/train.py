@@ -1,6 +1,6 @@
 """The training loop: mixtures in, a checkpoint now and then, a model file at the end.
 
-``python -m training.train --speech DIR --noise DIR --out runs/NAME``. Not here: what a
+``denoise-app train --speech DIR --noise DIR --out runs/NAME``. Not here: what a
 mixture, a network or a model file is (``mixing``, ``networks``, ``export``).
 """
 
@@ -13,7 +13,7 @@ import logging
 import math
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from training.batches import Batch, Batches, statistics
 from training.mixing import Mixer, Recipe
@@ -94,13 +95,13 @@ def learning_rate(share: float, highest: float) -> float:
     return highest * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * falling)))
 
 
-def run(args: argparse.Namespace) -> Path:
-    """Train as the arguments say; returns the model file.
+def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
+    """Train as the arguments say, and write the model file.
 
     Raises
     ------
-    ValueError : a folder holds no sound, a preset is not known, or the checkpoint is of
-        another network
+    engine.errors.TrainingError : a folder holds no sound, a preset is not known, or the
+        checkpoint is of another network
     """
     import keras
 
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> Path:
 
     spec = CLASSIC
     if args.preset not in networks.PRESETS:
-        raise ValueError(f"preset should be one of {', '.join(networks.PRESETS)}")
+        raise TrainingError(f"preset should be one of {', '.join(networks.PRESETS)}")
     args.out.mkdir(parents=True, exist_ok=True)
     learnt, held_out, data = _supplies(args, spec)
     keras.utils.set_random_seed(args.seed)
@@ -140,8 +141,7 @@ def run(args: argparse.Namespace) -> Path:
     finally:
         batches.close()  # type: ignore[attr-defined]  # a generator, typed as what it yields
     path = export_run(args.out, args.out / f"{spec.name}.onnx")
-    log.info("wrote %s", path)
-    return path
+    tell(f"wrote {path}\n")
 
 
 def _supplies(args: argparse.Namespace, spec: ModelSpec) -> tuple[Batches, Batches, dict[str, Any]]:
@@ -157,7 +157,7 @@ def _supplies(args: argparse.Namespace, spec: ModelSpec) -> tuple[Batches, Batch
         chosen: list[Collection | None] = [pair[side] for pair in parts]
         told, noises, responses = chosen
         if told is None or noises is None or not (told.recordings and noises.recordings):
-            raise ValueError(f"too few voices or noises: none is left to be {what}")
+            raise TrainingError(f"too few voices or noises: none is left to be {what}")
         log.info("%s: %.2f h of speech, %.2f h of noise", what, told.hours, noises.hours)
         mixers.append(Mixer(told, noises, responses, replace(Recipe(), clean=args.clean)))
     size = (args.clips, args.frames)
@@ -288,15 +288,3 @@ def _restore(path: Path, model: Any) -> Progress:
     for k, variable in enumerate(model.optimizer.variables):
         variable.assign(arrays[f"optimiser.{k}"])
     return Progress(int(arrays["step"]), float(arrays["spent_s"]))
-
-
-def main() -> None:
-    """Train from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    run(parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

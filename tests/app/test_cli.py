@@ -13,6 +13,7 @@ import onnx
 import pytest
 import soundfile as sf
 
+from app import training
 from app.cli import build_parser, main
 from tests.onnx_models import CLASSIC, constant_model, write_identity
 
@@ -158,3 +159,28 @@ def test_missing_portaudio_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("denoise-app: PortAudio is missing: install it")
+
+
+@pytest.mark.parametrize("command", training.COMMANDS)
+def test_training_commands_describe_themselves(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"denoise-app {command}" in capsys.readouterr().out
+
+
+def test_training_complains_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tmp_path / "no run"), str(tmp_path / "x.onnx")]) == 1
+    assert "is not a run with a checkpoint" in complaint(capsys)
+
+
+def test_training_without_its_packages_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "soxr", None)  # importing it fails as if it were missing
+    for name in [name for name in sys.modules if name.startswith("training")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["train", "--help"]) == 1
+    assert "train needs soxr" in complaint(capsys)
