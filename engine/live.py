@@ -51,6 +51,7 @@ _MARGIN_MAX_S = 0.060
 _UNTOUCHED_S = 0.010
 # Sound that lies ready for longer than it needs to is delay: it is taken out.
 _EXCESS_S = 0.015
+_ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
 _NICE = -11  # what PulseAudio gives itself
 _BACKLOG_S = 0.25
 _SILENT_DEVICE_S = 1.0
@@ -218,7 +219,7 @@ class LiveSession:
 
     def _delay_ms(self) -> float | None:
         """Time between capture and playback of the same sample [ms]."""
-        heard_s, played_s = self._capture.origin.read(), self._playbacks[0].origin.read()
+        heard_s, played_s = self._capture.origin.mean_s, self._playbacks[0].origin.mean_s
         if heard_s is None or played_s is None:
             return None
         # Skips still on their way out make this wrong for an instant, not for long.
@@ -380,31 +381,19 @@ class _Playback:
 class _Origin:
     """When sample 0 of a stream passed its device, on PortAudio's clock.
 
-    The mean of what the callbacks were told since it was last read: where the server's
-    periods are no whole number of blocks, a single one is off by up to a period (10 ms).
+    A running mean of what the callbacks are told: where the server's periods are no whole
+    number of blocks, a single one is off by up to a period (10 ms, measured).
     """
 
     def __init__(self) -> None:
-        self._sums = (0.0, 0)  # of the differences from the first [s], and how many
-        self._before = (0.0, 0)
-        self._first_s: float | None = None
-        self._mean_s: float | None = None
+        self.mean_s: float | None = None
+        """None before the first callback [s]."""
 
     def add(self, index: int, time_s: float) -> None:
         origin_s = time_s - index / SAMPLE_RATE
-        if self._first_s is None:
-            self._first_s = origin_s
-        total_s, n = self._sums
-        self._sums = (total_s + origin_s - self._first_s, n + 1)
-
-    def read(self) -> float | None:
-        """Mean [s]; None before the first callback. Called by one thread."""
-        now = self._sums  # replaced whole by the callback, so this is one moment's value
-        total_s, n = now[0] - self._before[0], now[1] - self._before[1]
-        if n and self._first_s is not None:
-            self._before = now
-            self._mean_s = self._first_s + total_s / n
-        return self._mean_s
+        if self.mean_s is None:
+            self.mean_s = origin_s
+        self.mean_s += _ORIGIN_SHARE * (origin_s - self.mean_s)
 
 
 class _Levels:
