@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -158,6 +159,9 @@ class Mixer:
         responses = [_as_float(r.samples) for r in rooms.recordings] if rooms else []
         longest = self.recipe.longest_room_s
         self._rooms = [r for r in responses if reverberation_s(r, self.sample_rate) <= longest]
+        self.on_draw: Callable[[str, str], None] | None = None
+        """Told the names of a speech and a noise recording that come together in a clip,
+        once for each such pair. Synthetic noise and babble have no recording to name."""
 
     def draw(self, rng: np.random.Generator, n_samples: int) -> Mixture:
         """Draw one clip of ``n_samples``."""
@@ -173,11 +177,13 @@ class Mixer:
     def _draw(self, rng: np.random.Generator, n_samples: int) -> Mixture:
         recipe, rate = self.recipe, self.sample_rate
         kind = rng.random()
-        noise = self._noises(rng, n_samples)
+        voices: list[str] = []
+        noises: list[str] = []
+        noise = self._noises(rng, n_samples, noises)
         if kind < recipe.noise_only:
             heard = _at_peak(_at_level(noise, rng.uniform(-65.0, -20.0)))
             return Mixture(heard, np.zeros(n_samples, np.float32), -math.inf)
-        speech = self.speech(rng, n_samples)
+        speech = self.speech(rng, n_samples, voices)
         clean, reverberant = self._in_room(rng, speech)
         speech_db = active_level_db(clean, rate)
         if not math.isfinite(speech_db):  # an excerpt of nothing but a pause
@@ -190,6 +196,9 @@ class Mixer:
         if math.isfinite(snr_db):
             # The ratio is to the clean target: late reflections are no speech to keep.
             noisy = reverberant + (mix(clean, noise, snr_db, rate) - clean)
+            if self.on_draw is not None:
+                for pair in product(dict.fromkeys(voices), dict.fromkeys(noises)):
+                    self.on_draw(*pair)
         level_db = rng.uniform(*recipe.level_db)
         gain = min(10.0 ** ((level_db - speech_db) / 20.0), 0.99 / float(np.abs(noisy).max()))
         noisy, clean = np.float32(gain) * noisy, np.float32(gain) * clean
@@ -198,12 +207,19 @@ class Mixer:
             noisy = np.clip(noisy, -ceiling, ceiling)
         return Mixture(noisy, clean, snr_db)
 
-    def speech(self, rng: np.random.Generator, n_samples: int) -> Float:
-        """Utterances of one or more voices with pauses between them, at about one level."""
+    def speech(
+        self, rng: np.random.Generator, n_samples: int, heard: list[str] | None = None
+    ) -> Float:
+        """Utterances of one or more voices with pauses between them, at about one level.
+
+        The names of their recordings are added to ``heard``.
+        """
         rate, made = self.sample_rate, np.zeros(n_samples, np.float32)
         position = int(rng.uniform(0.0, 1.0) * rate)
         while position < n_samples:
             recording = self._speech[int(np.searchsorted(self._chance, rng.random()))]
+            if heard is not None:
+                heard.append(recording.name)
             part = _excerpt(rng, recording, int(rng.uniform(1.5, 8.0) * rate))
             part = _faster(part, rng.uniform(*self.recipe.speed) if rng.random() < 0.5 else 1.0)
             level_db = active_level_db(part, rate)
@@ -214,12 +230,12 @@ class Mixer:
             position += room + int(rng.exponential(0.3) * rate)
         return self._equalised(rng, made)
 
-    def _noises(self, rng: np.random.Generator, n_samples: int) -> Float:
+    def _noises(self, rng: np.random.Generator, n_samples: int, heard: list[str]) -> Float:
         """The sum of one to three noises, at an RMS of 1; never silent."""
         count = int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
         total = np.zeros(n_samples, np.float32)
         for _ in range(count):
-            noise = self._equalised(rng, self._one_noise(rng, n_samples))
+            noise = self._equalised(rng, self._one_noise(rng, n_samples, heard))
             if rng.random() < 0.15:  # it begins or ends within the clip
                 edge = int(rng.uniform(0.0, 0.8) * n_samples)
                 part = slice(None, edge) if rng.random() < 0.7 else slice(n_samples - edge, None)
@@ -230,7 +246,7 @@ class Mixer:
             total = coloured(rng, n_samples, self.sample_rate)
         return _at_level(total, 0.0)
 
-    def _one_noise(self, rng: np.random.Generator, n_samples: int) -> Float:
+    def _one_noise(self, rng: np.random.Generator, n_samples: int, heard: list[str]) -> Float:
         kind = rng.random()
         if kind < self.recipe.synthetic:
             make = SYNTHETIC[int(rng.integers(len(SYNTHETIC)))]
@@ -239,6 +255,7 @@ class Mixer:
             voices = (self.speech(rng, n_samples) for _ in range(int(rng.integers(4, 9))))
             return np.sum(list(voices), axis=0)
         recording = self._noise[int(rng.integers(len(self._noise)))]
+        heard.append(recording.name)
         low, high = self.recipe.speed
         speed = rng.uniform(low**2, high**2) if rng.random() < 0.5 else 1.0
         made = np.zeros(n_samples, np.float32)

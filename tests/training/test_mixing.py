@@ -130,6 +130,27 @@ def test_draws_keep_their_promises(speech, noise, rng):
     assert 9 <= kinds["clean"] <= 38
 
 
+def test_who_met_whom_is_told(speech, noise):
+    mixer, pairs = Mixer(speech, noise, recipe=Recipe(synthetic=0.0, babble=0.0)), []
+    mixer.on_draw = lambda *pair: pairs.append(pair)
+    for seed in range(20):
+        pairs.clear()
+        made = mixer.draw(np.random.default_rng(seed), 60_000)
+        assert bool(pairs) == math.isfinite(made.snr_db)
+        assert len(set(pairs)) == len(pairs)
+        assert {name for name, _ in pairs} <= {"voice0", "voice1", "voice2"}
+        assert {name for _, name in pairs} <= {"noise0", "noise1"}
+
+
+def test_listening_changes_nothing(speech, noise):
+    made = []
+    for listener in (None, lambda *_: None):
+        mixer = Mixer(speech, noise)
+        mixer.on_draw = listener
+        made.append(mixer.draw(np.random.default_rng(4), 30_000).noisy)
+    np.testing.assert_array_equal(*made)
+
+
 def test_muted_stretches_are_silent_in_what_is_heard_and_wanted(speech, noise, rng):
     # The seed is drawn from in the same order, so the clip is the same but for the silence.
     for seed in range(10):
