@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.spec import ModelSpec
-from engine.stft import Float, stft, to_db, window
+from engine.stft import Complex, Float, istft, stft, to_db, window
 from training.mixing import Mixer, Mixture, active_level_db
 
 # A frame this far under the speech's active level holds no voice worth the name.
@@ -36,13 +36,21 @@ class Batch(NamedTuple):
     clip's speech is 1. The last is 0 where ``spec.above`` silences those bins."""
     speech: Float
     """(n_clips, n_frames, 1): 1 where there is voice, else 0."""
+    clean_db: Float
+    """(n_clips, n_frames, n_bins) [dB re full-scale sine]: levels of the clean speech."""
+    waves: Float | None = None
+    """(n_clips, n_frames, 2 · n_spectrum + hop), if asked for: real and imaginary part of the
+    noisy spectrum, scaled as ``spectra``, and the hop that the clean one gives with it."""
 
 
-def make_batch(mixtures: list[Mixture], spec: ModelSpec) -> Batch:
-    """Transform mixtures of one length with the engine's own analysis."""
+def make_batch(mixtures: list[Mixture], spec: ModelSpec, waves: bool = False) -> Batch:
+    """Transform mixtures of one length with the engine's own analysis.
+
+    ``waves`` are made if asked for: they are four times as large as the rest.
+    """
     noisy = stft(np.stack([m.noisy for m in mixtures]), spec)
     clean = stft(np.stack([m.clean for m in mixtures]), spec)
-    noisy_db = to_db(noisy[..., : spec.n_bins], spec)
+    noisy_db, clean_db = (to_db(s[..., : spec.n_bins], spec) for s in (noisy, clean))
     level_db = np.array([_level_db(m, spec) for m in mixtures])
     full_scale = 2.0 / window(spec.window, spec.n_fft).sum()
     scale = (full_scale * 10.0 ** (-level_db / 20.0)).astype(np.float32)
@@ -57,7 +65,13 @@ def make_batch(mixtures: list[Mixture], spec: ModelSpec) -> Batch:
     active = np.mean(power, axis=1, keepdims=True)
     # The mean of a clip is under its active level by the share of pauses, a few dB at most.
     voiced = power > np.maximum(active * 10.0 ** (-_VOICE_DB / 10.0), 1e-12)
-    return Batch(noisy_db, spectra, voiced.astype(np.float32))
+    return Batch(
+        noisy_db,
+        spectra,
+        voiced.astype(np.float32),
+        clean_db,
+        _waves(noisy, clean, full_scale, spec) if waves else None,
+    )
 
 
 def batch_of(step: int) -> int:
@@ -83,18 +97,25 @@ class Batches:
     mixer : draws the clips
     n_clips, n_frames : size of a batch
     seed : of this supply; two seeds have nothing in common
+    waves : whether batches hold them, for a loss of the samples (``losses.WaveLoss``)
     """
 
     def __init__(
-        self, mixer: Mixer, spec: ModelSpec, n_clips: int, n_frames: int, seed: int
+        self,
+        mixer: Mixer,
+        spec: ModelSpec,
+        n_clips: int,
+        n_frames: int,
+        seed: int,
+        waves: bool = False,
     ) -> None:
-        self._mixer, self._spec = mixer, spec
+        self._mixer, self._spec, self._waves = mixer, spec, waves
         self._n_clips, self._n_samples, self._seed = n_clips, n_frames * spec.hop, seed
 
     def __getitem__(self, k: int) -> Batch:
         rng = np.random.default_rng([self._seed, k])
         mixtures = [self._mixer.draw(rng, self._n_samples) for _ in range(self._n_clips)]
-        return make_batch(mixtures, self._spec)
+        return make_batch(mixtures, self._spec, self._waves)
 
     def ahead(self, step: int, depth: int = 4) -> Iterator[Batch]:
         """What to learn from at ``step`` and after, made by a thread meanwhile."""
@@ -139,6 +160,16 @@ def _with_rest(power: Float, spec: ModelSpec) -> Float:
     if spec.above == "zero":
         rest = np.zeros_like(rest)
     return np.concatenate([power[..., : spec.n_bins], rest], axis=-1)
+
+
+def _waves(noisy: Complex, clean: Complex, full_scale: float, spec: ModelSpec) -> Float:
+    """See ``Batch.waves``; speech has an RMS of 1 in the hops."""
+    if spec.above == "zero":
+        steered = np.arange(spec.n_spectrum) < spec.n_bins
+        noisy, clean = noisy * steered, clean * steered
+    sound = np.stack([istft(clip, spec) for clip in clean]) / np.float32(full_scale)
+    hops = sound.reshape(*clean.shape[:-1], spec.hop)
+    return np.concatenate([noisy.real, noisy.imag, hops], axis=-1)
 
 
 def _level_db(mixture: Mixture, spec: ModelSpec) -> float:

@@ -1,4 +1,4 @@
-"""What a gain network is told about its answers.
+"""What a network is told about its answers.
 
 Elementary operations of Keras 3 or, where that is not there, of TensorFlow's NumPy.
 """
@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+from engine.errors import TrainingError
+from engine.spec import ModelSpec
+from engine.stft import Float, synthesis_window, window
 
 try:
     from keras import ops
@@ -25,7 +31,11 @@ class Weights:
     eaten: float = 0.5
     """What is turned down too far counts 1 + this much: lost speech does not come back."""
     sdr: float = 0.15
-    """Of the signal-to-distortion ratio [1/dB] against 100 times the compressed error."""
+    """Of the signal-to-distortion ratio of the spectra [1/dB] against 100 times the
+    compressed error."""
+    si_sdr: float = 0.0
+    """Of the scale-invariant ratio of the samples that come out [1/dB]. What overlapping
+    frames add up to is heard, not the frames; it costs an inverse transform."""
 
 
 class SpectralLoss:
@@ -64,3 +74,84 @@ class SpectralLoss:
             - ops.log(ops.mean(ops.sum(ops.maximum(distortion, 0.0), axis=-1), axis=-1) + floor)
         )
         return 100.0 * ops.mean(ops.mean(compressed, axis=-1), axis=-1) - w.sdr * ratio_db
+
+
+class LevelLoss:
+    """Mean squared error of levels, in units of 20 dB: about a bin's deviation.
+
+    ``loss(wanted_db, found)``: both (batch, time, n_bins), found [dB] or, with ``of_gain``,
+    gains in [0, 1] against what they should be in dB; returns (batch,).
+    """
+
+    def __init__(self, of_gain: bool = False) -> None:
+        self.of_gain = of_gain
+        self.__name__ = "level_loss"
+
+    def __call__(self, wanted_db: Any, found: Any) -> Any:
+        if self.of_gain:
+            found = (20.0 / 2.302585) * ops.log(ops.maximum(found, 1e-3))
+        return ops.mean(ops.mean(((found - wanted_db) / 20.0) ** 2, axis=-1), axis=-1)
+
+
+class WaveLoss:
+    """A spectral loss and the scale-invariant signal-to-distortion ratio of the samples.
+
+    ``loss(told, gain)``: told (batch, time, 3 · (n_bins + 1) + 2 · n_spectrum + hop) are
+    ``spectra`` and ``waves`` of ``batches.Batch`` side by side, gain (batch, time, n_bins);
+    returns (batch,). The gain steers all bins as in the engine, and its inverse transform
+    and overlap-add follow, as one product with a fixed matrix. SI-SDR: Le Roux et al. 2019.
+
+    Raises TrainingError when a frame has no whole number of hops.
+    """
+
+    def __init__(self, spec: ModelSpec, weights: Weights | None = None) -> None:
+        if spec.n_fft % spec.hop:
+            raise TrainingError(
+                f"the loss si_sdr needs a hop that divides n_fft, found {spec.hop} and {spec.n_fft}"
+            )
+        self.spec = spec
+        self.spectral = SpectralLoss(spec.n_bins, weights)
+        self.inverse = _inverse_transform(spec)
+        self.__name__ = "wave_loss"
+
+    def __call__(self, told: Any, gain: Any) -> Any:
+        n = 3 * (self.spec.n_bins + 1)
+        spectral = self.spectral(told[..., :n], gain)
+        return spectral - self.spectral.weights.si_sdr * self.ratio_db(told[..., n:], gain)
+
+    def ratio_db(self, waves: Any, gain: Any) -> Any:
+        """SI-SDR of each clip [dB], bounded near 30: (batch,)."""
+        spec, n = self.spec, self.spec.n_spectrum
+        if n > spec.n_bins:
+            above = ops.mean(gain[..., -max(1, spec.n_bins // 8) :], axis=-1, keepdims=True)
+            gain = ops.concatenate([gain, ops.repeat(above, n - spec.n_bins, axis=-1)], axis=-1)
+        kept = waves[..., : 2 * n] * ops.concatenate([gain, gain], axis=-1)
+        frames = ops.matmul(kept, self.inverse)  # (B, T, n_fft)
+        found = frames[..., : spec.hop]
+        for k in range(1, spec.n_fft // spec.hop):
+            part = frames[..., k * spec.hop : (k + 1) * spec.hop]
+            late = ops.concatenate([0.0 * part[:, :k], part[:, :-k]], axis=1)
+            found = found + late
+        wanted = waves[..., 2 * n :]
+        product = _mean_of_clip(wanted * found)
+        scale = product / (_mean_of_clip(wanted**2) + 1e-9)
+        told = scale[:, None, None] * wanted
+        # Speech has a power of 1: a 1000th of it bounds the ratio, and silence has one too.
+        return (10.0 / 2.302585) * (
+            ops.log(_mean_of_clip(told**2) + 1e-3)
+            - ops.log(_mean_of_clip((found - told) ** 2) + 1e-3)
+        )
+
+
+def _mean_of_clip(values: Any) -> Any:
+    return ops.mean(ops.mean(values, axis=-1), axis=-1)
+
+
+def _inverse_transform(spec: ModelSpec) -> Float:
+    """Spectra as in ``Batch.waves`` to windowed frames: (2 · n_spectrum, n_fft) float32."""
+    angle = 2.0 * np.pi / spec.n_fft * np.outer(np.arange(spec.n_spectrum), np.arange(spec.n_fft))
+    both = np.full((spec.n_spectrum, 1), 2.0)  # a bin and its mirror image
+    both[[0, -1]] = 1.0
+    parts = np.concatenate([both * np.cos(angle), -both * np.sin(angle)]) / spec.n_fft
+    full_scale = 2.0 / window(spec.window, spec.n_fft).sum()
+    return (parts * synthesis_window(spec) / full_scale).astype(np.float32)

@@ -1,13 +1,13 @@
-"""Keras networks that turn levels of bins into gains, and their weights as .npz.
+"""Keras networks that turn levels of bins into gains or clean levels, and their weights as .npz.
 
-One code for Keras 3 and the Keras 2.14 of tensorflow-rocm: layers and weights only, no
-operations of either. Not here: what is learnt from (``batches``) or for (``losses``).
+One code for Keras 3 and the Keras 2.14 of tensorflow-rocm: layers and elementary operations
+only. Not here: what is learnt from (``batches``) or for (``objectives``, ``losses``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,101 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.stft import Float
 
+try:
+    from keras import ops
+except ImportError:  # Keras 2.14
+    from tensorflow.experimental import numpy as ops
+
+NORMALISATIONS = ("training", "running", "clip")
+OUTPUTS = ("gain", "clean_db", "softmax")
+LOSSES = ("spectral", "level", "crossentropy")
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Sizes of a gain network."""
+    """What a network is made of, and what it learns for. docs/networks.md compares them."""
 
     front: int
-    """Units of the dense layer that the bins enter by."""
+    """Units of the dense layer that the bins enter by; 0: they enter the LSTM themselves."""
     units: tuple[int, ...]
     """Units of each LSTM layer."""
+    normalisation: str = "training"
+    """Of the levels, by mean and deviation of each bin: ``training`` takes those of the training
+    set, ``running`` those of the sound so far, ``clip`` those of the whole clip, the future
+    with it, which no stream can know."""
+    output: str = "gain"
+    """``gain`` with the probability of speech, ``clean_db``, or ``softmax``: the thesis's, a
+    share of each bin where a level is wanted."""
+    loss: str = "spectral"
+    """``spectral``: ``losses.SpectralLoss``, of gains only. ``level``: squared error of dB.
+    ``crossentropy``: of the softmax only."""
+    memory: bool = True
+    """False: each frame is a sequence of its own, as in the thesis; the LSTM remembers nothing."""
+    pitches: int = 0
+    """Candidates whose harmonics are looked for in each frame; 0: none."""
 
+    def __post_init__(self) -> None:
+        allowed = {"normalisation": NORMALISATIONS, "output": OUTPUTS, "loss": LOSSES}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise TrainingError(
+                    f"{name} should be one of {', '.join(values)}, found {getattr(self, name)!r}"
+                )
+        fits = {"gain": ("spectral", "level"), "clean_db": ("level",), "softmax": ("crossentropy",)}
+        if self.loss not in fits[self.output]:
+            raise TrainingError(f"output {self.output} cannot be learnt with loss {self.loss}")
+
+
+_CLASSIC = Preset(256, (400, 400))
+_THESIS = Preset(
+    0, (512, 512, 512), normalisation="clip", output="softmax", loss="crossentropy", memory=False
+)
+
+# The thesis's network with one thing changed after the other (docs/thesis.md).
+_STATISTICS = replace(_THESIS, normalisation="training")
+_SEQUENCES = replace(_STATISTICS, memory=True)
+_LINEAR = replace(_SEQUENCES, output="clean_db", loss="level")
+_GAIN = replace(_LINEAR, output="gain")
 
 PRESETS: Mapping[str, Preset] = {
     # The largest that sees 20 million frames in an hour on two cores.
-    "classic": Preset(256, (400, 400)),
+    "classic": _CLASSIC,
+    "classic-running": replace(_CLASSIC, normalisation="running"),
+    "classic-pitch": replace(_CLASSIC, pitches=48),
     "small": Preset(128, (200,)),
     "tiny": Preset(16, (24, 20)),  # for tests: seconds to train, every part there
+    "thesis-multi": _THESIS,
+    "thesis-multi-statistics": _STATISTICS,
+    "thesis-multi-sequences": _SEQUENCES,
+    "thesis-multi-linear": _LINEAR,
+    "thesis-multi-gain": _GAIN,
+    "thesis-multi-spectral": replace(_GAIN, loss="spectral"),
+    "thesis-single": replace(_THESIS, units=(2048,)),
+    "thesis-single-linear": replace(_LINEAR, units=(2048,)),
+    "thesis-tiny": replace(_THESIS, units=(24, 20)),  # for tests, as the other
 }
-
 
 STRETCH = (1.1, -0.05)
 """Scale and offset of the sigmoid before it is cut to 0…1. A plain sigmoid never quite
 opens: clean speech would always lose a little, and pauses would never be silent."""
 
+LEAST_DEVIATION_DB = 3.0
+"""Lower bound of a deviation that is measured while running: a bin that was silent for long
+must not turn the first sound into a number out of all proportion."""
+
+RUNNING_FRAMES = 100.0
+"""Frames after which the running statistics have forgotten all but 1/e: 4.6 s for classic."""
+
+PITCH_HZ = (70.0, 400.0)
+"""Of voices: lowest and highest candidate, evenly spaced on a logarithmic scale."""
+
 
 class Standardise(keras.layers.Layer):
     """Level of each bin to zero mean and unit deviation, by weights that are not trained.
 
-    ``layers.Normalization`` would leave its constants behind as inputs of an exported graph.
+    Called with noisy_db (batch, time, n_bins) [dB], it returns the standardised levels and
+    the mean and deviation [dB] it took, all of that shape, so that an answer can be turned
+    back. ``layers.Normalization`` would leave its constants as inputs of an exported graph.
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -57,36 +124,208 @@ class Standardise(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, noisy_db: Any) -> Any:
-        return (noisy_db - self.mean) / self.deviation
+        mean, deviation = self.statistics(noisy_db)
+        shape = 0.0 * noisy_db
+        return (noisy_db - mean) / deviation, mean + shape, deviation + shape
+
+    def statistics(self, noisy_db: Any) -> tuple[Any, Any]:
+        """Mean and deviation [dB] to standardise by, in a shape that fits noisy_db's."""
+        return self.mean, self.deviation
 
 
-def gain_network(preset: Preset, mean_db: Float, deviation_db: Float) -> keras.Model:
-    """Levels in, a gain for each bin and the probability of speech out.
+class ClipStandardise(Standardise):
+    """The same by the statistics of the clip at hand; the weights are for export alone."""
 
-    Parameters
-    ----------
-    mean_db, deviation_db : (n_bins,) of what it will hear [dB]
+    def statistics(self, noisy_db: Any) -> tuple[Any, Any]:
+        mean = ops.mean(noisy_db, axis=1, keepdims=True)
+        variance = ops.mean((noisy_db - mean) ** 2, axis=1, keepdims=True)
+        return mean, ops.maximum(variance, LEAST_DEVIATION_DB**2) ** 0.5
+
+
+class RunningStandardise(Standardise):
+    """The same by exponentially weighted statistics of the sound up to the frame itself.
+
+    They begin with those of the training set. One more weight, (1,): how much of the old
+    stays at each frame, in (0, 1).
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
+        self.kept = self.add_weight(
+            name="kept",
+            shape=(1,),
+            initializer=keras.initializers.Constant(np.exp(-1.0 / RUNNING_FRAMES)),
+            trainable=False,
+        )
+
+    def statistics(self, noisy_db: Any) -> tuple[Any, Any]:
+        # Both are kept as what differs from the training set's, so that they begin at 0,
+        # as the states of a model file do.
+        mean = self.mean + self._smooth(noisy_db - self.mean)
+        excess = self._smooth((noisy_db - mean) ** 2 - self.deviation**2)
+        variance = self.deviation**2 + excess
+        return mean, ops.maximum(variance, LEAST_DEVIATION_DB**2) ** 0.5
+
+    def _smooth(self, values: Any) -> Any:
+        """``y[t] = kept · y[t − 1] + (1 − kept) · values[t]`` from y = 0, in one product.
+
+        (batch, time, n_bins) in and out; a loop over time would hold up training.
+        """
+        time = ops.cumsum(ops.ones_like(values[0, :, :1]), axis=0)  # (T, 1)
+        age = time - ops.transpose(time)
+        weight = (1.0 - self.kept) * self.kept ** ops.maximum(age, 0.0)
+        return ops.matmul(ops.where(age >= 0.0, weight, 0.0 * weight), values)
+
+
+STANDARDISE: Mapping[str, tuple[str, type[Standardise]]] = {
+    "training": ("standardise", Standardise),
+    "running": ("running", RunningStandardise),
+    "clip": ("clip", ClipStandardise),
+}
+"""Name and class of the layer for each normalisation. Weights that are saved bear the name."""
+
+
+class Harmonics(keras.layers.Layer):
+    """How clearly a frame shows the harmonics of each candidate pitch, 0 where it does not.
+
+    (batch, time, n_bins) [dB] to (batch, time, n_pitches) [10 dB]. Its weights, the combs
+    (n_bins, n_pitches), are not trained.
+    """
+
+    def __init__(self, n_pitches: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.n_pitches = n_pitches
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.combs = self.add_weight(
+            name="combs",
+            shape=(input_shape[-1], self.n_pitches),
+            initializer="zeros",
+            trainable=False,
+        )
+        super().build(input_shape)
+
+    def call(self, noisy_db: Any) -> Any:
+        return ops.maximum(ops.matmul(noisy_db, self.combs), 0.0)
+
+
+def combs(n_bins: int, n_pitches: int, bin_hz: float) -> Float:
+    """Weights that compare the level at the harmonics of a pitch with that between them.
+
+    Each comb sums to 0, so that loudness does not matter, and to 0.1 over the harmonics:
+    what it gives is the contrast in tens of decibels. Higher harmonics count less, by
+    1/√h, as they blur when a voice glides.
 
     Returns
     -------
-    a model of (batch, time, n_bins) to (batch, time, n_bins) and (batch, time, 1), in [0, 1]
+    (n_bins, n_pitches) float32
     """
+    made = np.zeros((n_bins, n_pitches))
+    bins = np.arange(n_bins)
+    for k, pitch_hz in enumerate(np.geomspace(*PITCH_HZ, n_pitches)):
+        spacing = pitch_hz / bin_hz
+        for sign, first in ((1.0, 1.0), (-1.0, 0.5)):
+            number = np.arange(first, n_bins / spacing)
+            # A Hann window's main lobe, within two bins of each tooth.
+            distance = bins[:, np.newaxis] - number * spacing
+            lobe = np.where(np.abs(distance) < 2.0, np.cos(np.pi * distance / 4.0) ** 2, 0.0)
+            teeth = (lobe / np.sqrt(np.ceil(number))).sum(axis=1)
+            made[:, k] += sign * 0.1 * teeth / max(teeth.sum(), 1e-9)
+    return made.astype(np.float32)
+
+
+class Alone(keras.layers.Layer):
+    """Each frame of each clip as a clip of one frame: (batch, time, n) to (batch · time, 1, n)."""
+
+    def call(self, frames: Any) -> Any:
+        return ops.reshape(frames, (-1, 1, frames.shape[-1]))
+
+
+class Together(keras.layers.Layer):
+    """What ``Alone`` took apart, as before; ``like`` (batch, time, any) tells the length."""
+
+    def call(self, frames: Any, like: Any) -> Any:
+        n = frames.shape[-1]
+        return ops.reshape(frames, (-1, ops.shape(like)[1], n))
+
+
+def build(
+    preset: str | Preset, mean_db: Float, deviation_db: Float, bin_hz: float = 11025 / 1024
+) -> keras.Model:
+    """The network of a preset, with weights drawn at random.
+
+    Parameters
+    ----------
+    preset : one of PRESETS by its name, or one of your own
+    mean_db, deviation_db : (n_bins,) of what it will hear [dB]
+    bin_hz : distance of two bins; only pitches are looked for by it [Hz]
+
+    Returns
+    -------
+    a model of noisy_db (batch, time, n_bins) [dB] to a list of float32 outputs: for ``gain``
+    gains (batch, time, n_bins) and probabilities of speech (batch, time, 1), in [0, 1]; for
+    ``clean_db`` levels (batch, time, n_bins) [dB]; for ``softmax`` shares of that shape,
+    which sum to 1 over the bins
+
+    Raises
+    ------
+    engine.errors.TrainingError : there is no such preset
+    """
+    chosen = named(preset)
     n_bins = len(mean_db)
     noisy_db = keras.Input((None, n_bins), name="noisy_db")
-    standard = Standardise(name="standardise")
-    front = keras.layers.Dense(preset.front, activation="relu", name="front")(standard(noisy_db))
-    heard = front
-    for k, units in enumerate(preset.units):
-        heard = keras.layers.LSTM(units, return_sequences=True, name=f"lstm{k}")(heard)
-    # The gain heads see the frame itself too, so that memory need not carry its details.
-    seen = keras.layers.Concatenate(name="seen")([heard, front])
-    sure = keras.layers.Dense(n_bins, activation="sigmoid", name="gain")(seen)
-    scale, offset = STRETCH
-    gain = keras.layers.ReLU(1.0, name="clip")(keras.layers.Rescaling(scale, offset)(sure))
-    speech = keras.layers.Dense(1, activation="sigmoid", name="speech")(seen)
-    model = keras.Model(noisy_db, [gain, speech], name="gain_network")
-    standard.set_weights([mean_db, deviation_db])
+    name, layer = STANDARDISE[chosen.normalisation]
+    standardise = layer(name=name)
+    standard, mean, deviation = standardise(noisy_db)
+    if chosen.pitches:
+        harmonics = Harmonics(chosen.pitches, name="pitch")
+        standard = keras.layers.Concatenate(name="entering")([standard, harmonics(noisy_db)])
+        harmonics.set_weights([combs(n_bins, chosen.pitches, bin_hz)])
+    entered = standard
+    if chosen.front:
+        entered = keras.layers.Dense(chosen.front, activation="relu", name="front")(standard)
+    heard = entered if chosen.memory else Alone(name="alone")(entered)
+    for k, units in enumerate(chosen.units):
+        # Without memory they go by another name, so that weights say what they belong to.
+        name = f"lstm{k}" if chosen.memory else f"frame{k}"
+        heard = keras.layers.LSTM(units, return_sequences=True, name=name)(heard)
+    if not chosen.memory:
+        heard = Together(name="together")(heard, noisy_db)
+    # The heads see the frame itself too, so that memory need not carry its details.
+    seen = keras.layers.Concatenate(name="seen")([heard, entered]) if chosen.front else heard
+    outputs = _outputs(chosen.output, seen, n_bins, mean, deviation)
+    model = keras.Model(noisy_db, outputs, name="network")
+    standardise.set_weights([mean_db, deviation_db, *standardise.get_weights()[2:]])
     return model
+
+
+def _outputs(kind: str, seen: Any, n_bins: int, mean: Any, deviation: Any) -> list[Any]:
+    """The last layers, by what is to come out."""
+    dense = keras.layers.Dense
+    if kind == "softmax":
+        return [dense(n_bins, activation="softmax", name="softmax")(seen)]
+    if kind == "clean_db":
+        standard = dense(n_bins, name="clean_db")(seen)
+        scaled = keras.layers.Multiply(name="in_db")([standard, deviation])
+        return [keras.layers.Add(name="restored")([scaled, mean])]
+    sure = dense(n_bins, activation="sigmoid", name="gain")(seen)
+    scale, offset = STRETCH
+    gain = keras.layers.ReLU(1.0, name="clip_gain")(keras.layers.Rescaling(scale, offset)(sure))
+    return [gain, dense(1, activation="sigmoid", name="speech")(seen)]
+
+
+def named(preset: str | Preset) -> Preset:
+    """The preset meant by a name; raises TrainingError when there is none."""
+    if isinstance(preset, Preset):
+        return preset
+    if preset not in PRESETS:
+        raise TrainingError(f"preset should be one of {', '.join(PRESETS)}, found {preset!r}")
+    return PRESETS[preset]
+
+
+def gain_network(preset: Preset, mean_db: Float, deviation_db: Float) -> keras.Model:
+    """As ``build``, for those that know their preset."""
+    return build(preset, mean_db, deviation_db)
 
 
 def weights_of(model: keras.Model) -> dict[str, np.ndarray]:
@@ -108,16 +347,42 @@ def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
         missing = [name for name in names if name not in weights]
         if missing:
             raise TrainingError(f"no weights {', '.join(missing)}: made by another network?")
-        layer.set_weights([weights[name] for name in names])
+        try:
+            layer.set_weights([weights[name] for name in names])
+        except ValueError as error:
+            raise TrainingError(f"{layer.name}: {error}: made by another network?") from error
+
+
+def preset_of(weights: Mapping[str, np.ndarray]) -> Preset:
+    """What some weights belong to: their names and shapes say all but the loss.
+
+    Raises TrainingError when they are of no network of ours.
+    """
+    kinds = [kind for kind, (name, _) in STANDARDISE.items() if f"{name}.0" in weights]
+    heads = [kind for kind in OUTPUTS if f"{kind}.0" in weights]
+    memory = "lstm0.0" in weights
+    name = "lstm" if memory else "frame"
+    units: list[int] = []
+    while f"{name}{len(units)}.1" in weights:
+        units.append(weights[f"{name}{len(units)}.1"].shape[0])
+    if not (len(kinds) == len(heads) == 1 and units):
+        raise TrainingError("these are not the weights of a network known here")
+    return Preset(
+        front=weights["front.0"].shape[1] if "front.0" in weights else 0,
+        units=tuple(units),
+        normalisation=kinds[0],
+        output=heads[0],
+        loss={"gain": "spectral", "clean_db": "level", "softmax": "crossentropy"}[heads[0]],
+        memory=memory,
+        pitches=weights["pitch.0"].shape[1] if "pitch.0" in weights else 0,
+    )
 
 
 def from_weights(weights: Mapping[str, np.ndarray]) -> keras.Model:
-    """The network that some weights belong to: their names and shapes say all."""
-    units: list[int] = []
-    while f"lstm{len(units)}.1" in weights:
-        units.append(weights[f"lstm{len(units)}.1"].shape[0])
-    preset = Preset(weights["front.0"].shape[1], tuple(units))
-    model = gain_network(preset, weights["standardise.0"], weights["standardise.1"])
+    """The network that some weights belong to; raises as ``preset_of`` and ``set_weights``."""
+    preset = preset_of(weights)
+    standardise = STANDARDISE[preset.normalisation][0]
+    model = build(preset, weights[f"{standardise}.0"], weights[f"{standardise}.1"])
     set_weights(model, weights)
     return model
 
