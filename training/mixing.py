@@ -156,7 +156,7 @@ class Mixer:
         self._speech = speech.recordings
         self._chance = _speech_chance(speech, self.recipe.voice_s)
         self._noise = noise.recordings
-        responses = [_as_float(r.samples) for r in rooms.recordings] if rooms else []
+        responses = [_as_float(r.samples[:]) for r in rooms.recordings] if rooms else []
         longest = self.recipe.longest_room_s
         self._rooms = [r for r in responses if reverberation_s(r, self.sample_rate) <= longest]
         self.on_draw: Callable[[str, str], None] | None = None

@@ -10,12 +10,13 @@ import json
 import logging
 import os
 import re
+import secrets
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile
@@ -37,6 +38,16 @@ _PIECE = re.compile(r"[-_](\d+|[A-Z])$")
 _SHORTEST_S = 0.05
 
 
+class Samples(Protocol):
+    """A waveform that is read where it is asked for: an array, or what lies in a file."""
+
+    def __len__(self) -> int:
+        """All of it [samples]."""
+
+    def __getitem__(self, wanted: slice, /) -> NDArray[np.int16]:
+        """(n_samples,) of a slice without a step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """One decoded file."""
@@ -45,8 +56,8 @@ class Recording:
     """Folder and file name."""
     source: str
     """The voice or the recording it was cut from; never on both sides of a split."""
-    samples: NDArray[np.int16]
-    """(n_samples,) mono, full scale ±32768; read-only, on disk until it is used."""
+    samples: Samples
+    """(n_samples,) int16 mono, full scale ±32768; read-only, on disk until it is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,11 @@ def source_of(path: Path) -> str:
     return f"{path.parent.name}/{_PIECE.sub('', path.stem)}"
 
 
+def name_of(path: Path) -> str:
+    """What a file is called in lists and logs: its folder and its name."""
+    return f"{path.parent.name}/{path.name}"
+
+
 def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 0) -> Collection:
     """Decode every sound file below some folders, or take what an earlier call decoded.
 
@@ -95,7 +111,7 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
     ------
     engine.errors.TrainingError : a folder is missing, or there is nothing readable in all of them
     """
-    paths = _sound_files(folders)
+    paths = sound_files(folders)
     wanted: dict[str, Any] = {
         "sample_rate": sample_rate,
         "files": [[str(path), path.stat().st_size] for path in paths],
@@ -104,7 +120,7 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
     index = _read_index(index_path)
     if index is None or any(index.get(key) != value for key, value in wanted.items()):
         index = wanted | _decode_all(paths, sample_rate, pcm_path, workers)
-        _replace(index_path, json.dumps(index).encode())
+        replace_file(index_path, json.dumps(index).encode())
     for reason in index["skipped"]:
         log.warning("skipped %s", reason)
     if not index["recordings"]:
@@ -161,11 +177,11 @@ def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
     return np.clip(np.round(mono * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def _only(collection: Collection, recordings: Iterable[Recording]) -> Collection:
-    return Collection(collection.sample_rate, tuple(recordings), collection.skipped)
+def sound_files(folders: Sequence[Path]) -> list[Path]:
+    """Every sound file below some folders, folder by folder in the order of their names.
 
-
-def _sound_files(folders: Sequence[Path]) -> list[Path]:
+    Raises TrainingError when one is no folder.
+    """
     paths: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
@@ -173,6 +189,27 @@ def _sound_files(folders: Sequence[Path]) -> list[Path]:
         found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         paths.extend(sorted(found))
     return paths
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write under another name first, so that a kill leaves the old file or the new one.
+
+    The other name is nobody else's: two machines may write the same file.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _only(collection: Collection, recordings: Iterable[Recording]) -> Collection:
+    return Collection(collection.sample_rate, tuple(recordings), collection.skipped)
 
 
 def _try_decode(job: tuple[Path, int]) -> NDArray[np.int16] | str:
@@ -199,8 +236,7 @@ def _decode_all(
             if isinstance(samples, str):
                 skipped.append(samples)
                 continue
-            name = f"{path.parent.name}/{path.name}"
-            recordings.append((name, source_of(path), position, len(samples)))
+            recordings.append((name_of(path), source_of(path), position, len(samples)))
             file.write(samples.tobytes())
             position += len(samples)
     part.replace(pcm_path)
@@ -213,10 +249,3 @@ def _read_index(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None  # not there, or cut off: decode again
     return index if isinstance(index, dict) else None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write under another name first, so that a kill leaves the old file or the new one."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_bytes(content)
-    part.replace(path)
