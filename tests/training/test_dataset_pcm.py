@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from training.dataset_build import shard_folder, write_file
+from training.dataset_pcm import Stored, collections, join, sound_shards
+from training.mixing import Mixer
+from training.recordings import decode, load, split
+
+RATE = 11_025
+
+
+@pytest.fixture
+def dataset(folders, tmp_path):
+    """A whole dataset in layout pcm, its shards made one by one without a cluster."""
+    (folders["noise"] / "broken.flac").write_bytes(b"fLaC but no more")
+    (folders["speech"] / "anna" / "LICENSE.txt").write_text("\nCC0 1.0\nmore of it\n")
+    return write(folders, tmp_path / "set.h5")
+
+
+def write(folders, path, held_out=0.2, tested=0.2, minutes=0.1):
+    shards = [
+        shard
+        for kind, folder in zip(("speech", "noise", "rooms"), folders.values(), strict=True)
+        for shard in sound_shards([folder], kind, RATE, minutes)
+    ]
+    shard_folder(path).mkdir(exist_ok=True)
+    for shard in shards:
+        write_file(shard_folder(path) / shard.name, shard.fill)
+    join(path, shards, held_out, tested)
+    return path
+
+
+def test_each_recording_comes_back_sample_by_sample(dataset, folders):
+    found = {
+        recording.name: recording
+        for side in ("train", "valid", "test")
+        for recording in collections(dataset, side)[0].recordings
+    }
+    paths = sorted(folders["speech"].rglob("*.flac"))
+    assert len(found) == len(paths) == 12
+    for path in paths:
+        wanted = decode(path, RATE)
+        samples = found[f"{path.parent.name}/{path.name}"].samples
+        assert len(samples) == len(wanted)
+        np.testing.assert_array_equal(samples[:], wanted)
+        np.testing.assert_array_equal(samples[100:2000], wanted[100:2000])
+        np.testing.assert_array_equal(samples[30_000:99_999], wanted[30_000:])
+
+
+@pytest.mark.parametrize("block", [7, 1000, 16_384])
+def test_excerpts_do_not_depend_on_how_they_are_read(tmp_path, monkeypatch, rng, block):
+    monkeypatch.setattr("training.dataset_pcm._BLOCK", block)
+    samples = rng.integers(-32_768, 32_767, 5000).astype(np.int16)
+    path = tmp_path / f"{block}.h5"
+    with h5py.File(path, "w") as file:
+        file["samples"] = samples
+    stored, wanted = Stored(str(path), 123, 4321), samples[123 : 123 + 4321]
+    for _ in range(50):
+        first, end = rng.integers(0, 5000, 2)
+        np.testing.assert_array_equal(stored[first:end], wanted[first:end])
+    assert len(stored[10:10]) == len(stored[9000:]) == 0
+    with pytest.raises(ValueError, match="step"):
+        stored[::2]
+
+
+def test_no_voice_and_no_noise_is_on_two_sides(dataset, folders, tmp_path):
+    for kind in (0, 1):
+        sources = [
+            {r.source for r in collections(dataset, side)[kind].recordings}
+            for side in ("train", "valid", "test")
+        ]
+        assert all(sources)
+        assert len(set.union(*sources)) == sum(map(len, sources)) == 6
+    # One law for folders and files: the test side is what `split` holds out of the folders.
+    heard = load([folders["speech"]], RATE, tmp_path / "cache")
+    _, held_out = split(heard, 0.2)
+    assert {r.source for r in held_out.recordings} == {
+        r.source for r in collections(dataset, "test")[0].recordings
+    }
+
+
+def test_it_opens_with_plain_h5py_and_tells_where_sound_came_from(dataset, folders):
+    with h5py.File(dataset) as file:
+        assert file.attrs["layout"] == "pcm"
+        assert file.attrs["sample_rate"] == RATE
+        samples, rows = file["speech/samples"], file["speech/recordings"]
+        assert samples.is_virtual
+        assert samples.dtype == np.int16
+        assert len(file["speech/shards"]) > 3
+        for row in rows:
+            path = folders["speech"] / row["name"].decode()
+            assert row["sha256"].decode() == hashlib.sha256(path.read_bytes()).hexdigest()
+            assert row["licence"] == (b"CC0 1.0" if b"anna" in row["name"] else b"")
+            part = samples[row["start"] : row["start"] + row["length"]]
+            np.testing.assert_array_equal(part, decode(path, RATE))
+        (skipped,) = file["noise/skipped"].asstr()
+        assert "broken.flac" in skipped
+
+
+def test_the_mixer_draws_the_same_from_a_dataset_and_from_folders(dataset, folders, tmp_path):
+    """The same recordings in the same order: the same mixtures by seed."""
+    speech, noise, rooms = collections(write(folders, tmp_path / "all.h5", 0.0, 0.0), "train")
+    from_file = Mixer(speech, noise, rooms)
+    from_folders = Mixer(
+        *(load([folder], RATE, tmp_path / kind) for kind, folder in folders.items())
+    )
+    for seed in range(4):
+        a = from_file.draw(np.random.default_rng(seed), RATE)
+        b = from_folders.draw(np.random.default_rng(seed), RATE)
+        np.testing.assert_array_equal(a.noisy, b.noisy)
+
+
+def test_file_and_folder_can_be_moved_together_but_not_apart(dataset, tmp_path, monkeypatch):
+    wanted = collections(dataset, "train")[0].recordings[0].samples[:]
+    away = tmp_path / "away"
+    away.mkdir()
+    moved = dataset.rename(away / "set.h5")
+    with pytest.raises(ValueError, match=r"set\.shards/.* is missing"):
+        collections(moved, "train")  # HDF5 itself would give silence
+    shard_folder(dataset).rename(away / "set.shards")
+    monkeypatch.chdir("/")
+    recording = collections(moved, "train")[0].recordings[0]
+    np.testing.assert_array_equal(recording.samples[:], wanted)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(recording)).samples[:], wanted)
+    with h5py.File(moved) as file:
+        assert file["speech/samples"][:].any()
+
+
+def test_what_is_no_dataset_is_refused_in_one_line(dataset, tmp_path):
+    text, other, cut = tmp_path / "text.h5", tmp_path / "other.h5", tmp_path / "cut.h5"
+    text.write_text("not HDF5")
+    h5py.File(other, "w").close()
+    cut.write_bytes(dataset.read_bytes()[:3000])
+    for path in (text, other, cut, tmp_path / "nowhere.h5"):
+        with pytest.raises(ValueError, match=path.name) as told:
+            collections(path, "train")
+        assert "\n" not in str(told.value)
+    with pytest.raises(ValueError, match="train, valid, test"):
+        collections(dataset, "dev")
+
+
+def test_a_changed_file_changes_only_the_shard_that_it_is_in(folders):
+    before = [shard.name for shard in sound_shards([folders["speech"]], "speech", RATE, 0.1)]
+    path = sorted(folders["speech"].rglob("*.flac"))[0]
+    os.utime(path, ns=(1, 1))
+    after = [shard.name for shard in sound_shards([folders["speech"]], "speech", RATE, 0.1)]
+    assert before[0] != after[0]
+    assert before[1:] == after[1:]
+    other_rate = sound_shards([folders["speech"]], "speech", 8000, 0.1)
+    assert not {shard.name for shard in other_rate} & set(after)
+
+
+def test_a_kind_without_readable_sound_is_refused(folders, tmp_path):
+    shutil.rmtree(folders["noise"])
+    folders["noise"].mkdir()
+    with pytest.raises(ValueError, match="no sound in"):
+        write(folders, tmp_path / "set.h5")
+    (folders["noise"] / "broken.wav").write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=r"none of 1 files of noise.*broken\.wav"):
+        write(folders, tmp_path / "set.h5")
+    assert not (tmp_path / "set.h5").exists()
+
+
+def test_a_folder_within_another_is_not_heard_twice(folders):
+    inner = folders["speech"] / "anna"
+    shards = sound_shards([folders["speech"], inner], "speech", RATE, 10.0)
+    assert sum(len(shard.files) for shard in shards) == 12

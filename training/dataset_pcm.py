@@ -1,0 +1,339 @@
+"""Layout ``pcm``: every recording once, as int16 at one rate, with where it came from.
+
+The file joins its shards by one virtual dataset per kind of sound; its table says where
+each recording lies in it and on which side of the split it is. Mixtures are made while
+training, so a recording is stored once however often it is heard. Not here: the mixing.
+
+::
+
+    /speech/samples      (n,) int16, virtual        and the same below /noise and /rooms
+    /speech/recordings   name, source, split, sha256, licence, start, length
+    /speech/shards       file, start, length
+    /speech/skipped      "name: reason" of each file that could not be read
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from engine.errors import TrainingError
+from training.dataset_build import FORMAT, shard_folder, shard_name, write_file
+from training.recordings import (
+    Collection,
+    Recording,
+    decode,
+    name_of,
+    sound_files,
+    source_of,
+    split,
+)
+
+LAYOUT = "pcm"
+KINDS = ("speech", "noise", "rooms")
+SPLITS = ("train", "valid", "test")
+
+# Shuffled bytes of 1.5 s deflate to 0.66 of their size at 11 kHz, 0.58 at 48 kHz (measured);
+# chunks of a quarter of it to 0.70, level 9 to 0.656 at a sixth of the speed.
+_CHUNK = 16_384
+_STORAGE: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 4}
+
+# What is read is inflated in pieces of four chunks, and this many pieces are kept: 512 MiB,
+# 6.7 h at 11 kHz. Mixing draws some five excerpts for a clip, each 0.3 ms to inflate.
+_BLOCK = 4 * _CHUNK
+_KEPT_BLOCKS = 4096
+
+_TEXT = h5py.string_dtype()
+_SOUND = [("name", _TEXT), ("source", _TEXT), ("sha256", _TEXT), ("licence", _TEXT)]
+_PLACE = [("start", "<i8"), ("length", "<i8")]
+_IN_SHARD = np.dtype([*_SOUND, *_PLACE])
+_JOINED = np.dtype([*_SOUND, ("split", _TEXT), *_PLACE])
+_SHARDS = np.dtype([("file", _TEXT), *_PLACE])
+
+
+@dataclass(frozen=True, slots=True)
+class SoundShard:
+    """Some files of one kind, to be decoded by one task."""
+
+    kind: str
+    """One of KINDS."""
+    index: int
+    sample_rate: int
+    """[Hz]"""
+    files: tuple[tuple[str, int, int], ...]
+    """Absolute path, size [bytes] and time of change [ns] of each."""
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        return shard_name(f"{self.kind}-{self.index:04d}", [self.sample_rate, self.files])
+
+    def fill(self, file: h5py.File) -> None:
+        """Decode the files; those that cannot be read are named instead."""
+        rows, sounds, skipped = [], [np.zeros(0, np.int16)], []
+        position = 0
+        for path in (Path(text) for text, _, _ in self.files):
+            try:
+                samples = decode(path, self.sample_rate)
+                rows.append((*_origin(path), position, len(samples)))
+            except (TrainingError, OSError) as error:
+                skipped.append(f"{name_of(path)}: {error}")
+                continue
+            sounds.append(samples)
+            position += len(samples)
+        file.attrs["format"] = FORMAT
+        file.attrs["sample_rate"] = self.sample_rate
+        _store_samples(file, np.concatenate(sounds))
+        file["recordings"] = np.array(rows, _IN_SHARD)
+        file.create_dataset("skipped", data=skipped, shape=(len(skipped),), dtype=_TEXT)
+
+
+def sound_shards(
+    folders: Sequence[Path], kind: str, sample_rate: int, shard_minutes: float
+) -> list[SoundShard]:
+    """Deal out the files below some folders to shards of about a length.
+
+    Raises TrainingError when a folder is missing or holds no sound file.
+    """
+    paths = list(dict.fromkeys(path.resolve() for path in sound_files(folders)))
+    if not paths:
+        raise TrainingError(f"no sound in {', '.join(map(str, folders))}")
+    shares: list[list[tuple[str, int, int]]] = [[]]
+    filled_s = 0.0
+    for path in paths:
+        if filled_s >= 60.0 * shard_minutes:
+            shares.append([])
+            filled_s = 0.0
+        status = path.stat()
+        shares[-1].append((str(path), status.st_size, status.st_mtime_ns))
+        filled_s += _duration_s(path)
+    return [SoundShard(kind, k, sample_rate, tuple(files)) for k, files in enumerate(shares)]
+
+
+def join(path: Path, shards: Sequence[SoundShard], held_out: float, tested: float) -> None:
+    """Write the file over the shards, and decide who is on which side.
+
+    Parameters
+    ----------
+    held_out, tested : shares of ``valid`` and ``test``, upper bounds as in ``recordings.split``
+    """
+
+    def fill(file: h5py.File) -> None:
+        file.attrs["format"] = FORMAT
+        file.attrs["layout"] = LAYOUT
+        file.attrs["sample_rate"] = shards[0].sample_rate
+        file.attrs["held_out"], file.attrs["test"] = held_out, tested
+        for kind in KINDS:
+            of_kind = [shard for shard in shards if shard.kind == kind]
+            if of_kind:
+                _join_kind(file, shard_folder(path), of_kind, held_out, tested)
+
+    write_file(path, fill)
+
+
+def collections(path: Path, split: str) -> tuple[Collection, Collection, Collection | None]:
+    """Speech, noise and rooms of one side of a dataset, read where they are asked for.
+
+    Parameters
+    ----------
+    path : of a file in layout ``pcm``
+    split : ``train``, ``valid`` or ``test``
+
+    Returns
+    -------
+    the rooms are None where that side has none; any of the others may be empty
+
+    Raises
+    ------
+    engine.errors.TrainingError : no such file, another layout, or shards are missing
+    """
+    if split not in SPLITS:
+        raise TrainingError(f"split should be one of {', '.join(SPLITS)}, got {split!r}")
+    with opened(path) as file:
+        speech, noise, rooms = (_collection(file, path, kind, split) for kind in KINDS)
+    return speech, noise, rooms if rooms.recordings else None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """A file in layout ``pcm``, closed in the end; raises TrainingError when it is none."""
+    if not path.is_file():
+        raise TrainingError(f"{path}: no such file")
+    try:
+        file = h5py.File(path)
+    except OSError as error:
+        raise TrainingError(f"{path}: is no HDF5 file, or was cut off") from error
+    with file:
+        layout, found = file.attrs.get("layout"), file.attrs.get("format")
+        if layout != LAYOUT or found != FORMAT:
+            raise TrainingError(
+                f"{path}: should be layout {LAYOUT}, format {FORMAT}; found {layout}, {found}"
+            )
+        for kind in KINDS:
+            for name in _texts(file[kind]["shards"]["file"]) if kind in file else ():
+                # HDF5 would read a missing shard as silence.
+                if not (path.parent / name).is_file():
+                    raise TrainingError(f"{path}: its shard {name} is missing beside it")
+        yield file
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A waveform in a shard; what has been read is kept for a while."""
+
+    shard: str
+    """Path."""
+    start: int
+    """[samples]"""
+    length: int
+    """[samples]"""
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, wanted: slice, /) -> NDArray[np.int16]:
+        first, end, step = wanted.indices(self.length)
+        if step != 1:
+            raise ValueError("a stored recording is read without a step")
+        first, end = self.start + first, self.start + max(first, end)
+        blocks = [_block(self.shard, k) for k in range(first // _BLOCK, -(-end // _BLOCK))]
+        offset = first // _BLOCK * _BLOCK
+        whole = blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [_NOTHING])
+        return whole[first - offset : end - offset]
+
+
+_NOTHING = np.zeros(0, np.int16)
+
+
+@lru_cache(_KEPT_BLOCKS)
+def _block(shard: str, k: int) -> NDArray[np.int16]:
+    """Samples ``k·_BLOCK`` up to the next block.
+
+    The file is opened each time: an open one could not be shared with a forked process.
+    """
+    with h5py.File(shard) as file:
+        found = file["samples"][k * _BLOCK : (k + 1) * _BLOCK]
+    found.flags.writeable = False
+    return found
+
+
+def _collection(file: h5py.File, path: Path, kind: str, split: str) -> Collection:
+    rate = int(file.attrs["sample_rate"])
+    if kind not in file:
+        return Collection(rate, (), ())
+    group = file[kind]
+    shards = group["shards"][:]
+    names = [str(path.parent / name) for name in _texts(shards["file"])]
+    rows = group["recordings"][:]
+    rows = rows[[text == split for text in _texts(rows["split"])]]
+    # A recording lies in the last shard that begins no later than it.
+    where = np.searchsorted(shards["start"], rows["start"], side="right") - 1
+    recordings = tuple(
+        Recording(name, source, Stored(names[k], int(start - shards["start"][k]), int(length)))
+        for name, source, start, length, k in zip(
+            _texts(rows["name"]),
+            _texts(rows["source"]),
+            rows["start"],
+            rows["length"],
+            where,
+            strict=True,
+        )
+    )
+    return Collection(rate, recordings, tuple(_texts(group["skipped"][:])))
+
+
+def _join_kind(
+    file: h5py.File, folder: Path, shards: Sequence[SoundShard], held_out: float, tested: float
+) -> None:
+    """Write one kind: its samples as one virtual dataset, and the tables."""
+    places, tables, skipped = [], [np.zeros(0, _IN_SHARD)], []
+    total = 0
+    for shard in shards:
+        with h5py.File(folder / shard.name) as source:
+            length, table = len(source["samples"]), source["recordings"][:]
+            skipped += _texts(source["skipped"][:])
+        table["start"] += total
+        tables.append(table)
+        # Relative: the file and the folder beside it can be moved together.
+        places.append((f"{folder.name}/{shard.name}", total, length))
+        total += length
+    if not total:
+        raise TrainingError(
+            f"none of {len(skipped)} files of {shards[0].kind} can be read: {skipped[0]}"
+        )
+    layout = h5py.VirtualLayout((total,), "<i2")
+    for relative, start, length in places:
+        if length:
+            layout[start : start + length] = h5py.VirtualSource(
+                relative, "samples", (length,), "<i2"
+            )
+    group = file.create_group(shards[0].kind)
+    group.create_virtual_dataset("samples", layout)
+    table = np.concatenate(tables)
+    joined = np.zeros(len(table), _JOINED)
+    for name in table.dtype.names or ():
+        joined[name] = table[name]
+    joined["split"] = _sides(table, held_out, tested)
+    group["recordings"] = joined
+    group["shards"] = np.array(places, _SHARDS)
+    group.create_dataset("skipped", data=skipped, shape=(len(skipped),), dtype=_TEXT)
+
+
+def _sides(table: NDArray[np.void], held_out: float, tested: float) -> list[str]:
+    """On which side of the split each recording is."""
+    recordings = tuple(
+        Recording(name, source, Stored("", 0, int(length)))
+        for name, source, length in zip(
+            _texts(table["name"]), _texts(table["source"]), table["length"], strict=True
+        )
+    )
+    rest, test = split(Collection(0, recordings, ()), tested)
+    # The second share is of what the first left.
+    _, valid = split(rest, held_out / (1.0 - tested))
+    of_source = {r.source: "test" for r in test.recordings}
+    of_source |= {r.source: "valid" for r in valid.recordings}
+    return [of_source.get(r.source, "train") for r in recordings]
+
+
+def _store_samples(file: h5py.File, samples: NDArray[np.int16]) -> None:
+    chunks = {"chunks": (min(_CHUNK, len(samples)),)} | _STORAGE if len(samples) else {}
+    file.create_dataset("samples", data=samples.astype("<i2"), **chunks)
+
+
+def _origin(path: Path) -> tuple[str, str, str, str]:
+    """Name, source, checksum and licence of a file."""
+    with path.open("rb") as content:
+        checksum = hashlib.file_digest(content, "sha256").hexdigest()
+    return name_of(path), source_of(path), checksum, _licence(path.parent)
+
+
+def _licence(folder: Path) -> str:
+    """The first line of a licence that lies in a folder, or nothing."""
+    for path in sorted(folder.iterdir()):
+        if path.stem.upper() in ("LICENSE", "LICENCE", "COPYING") and path.is_file():
+            lines = path.read_text("utf-8", errors="replace").splitlines()
+            return next((line.strip() for line in lines if line.strip()), "")
+    return ""
+
+
+def _duration_s(path: Path) -> float:
+    """As the file's header tells; 0 where it cannot be read, which decoding will find too."""
+    try:
+        return float(soundfile.info(path).duration)
+    except (soundfile.LibsndfileError, OSError):
+        return 0.0
+
+
+def _texts(column: Any) -> list[str]:
+    """HDF5 gives text as bytes."""
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in column]
