@@ -262,7 +262,7 @@ def build(
 
     Returns
     -------
-    a model of noisy_db (batch, time, n_bins) [dB] to a list of float32 outputs: for ``gain``
+    a model of noisy_db (batch, time, n_bins) [dB] to float32 outputs, see ``answers``: for ``gain``
     gains (batch, time, n_bins) and probabilities of speech (batch, time, 1), in [0, 1]; for
     ``clean_db`` levels (batch, time, n_bins) [dB]; for ``softmax`` shares of that shape,
     which sum to 1 over the bins
@@ -326,6 +326,13 @@ def named(preset: str | Preset) -> Preset:
 def gain_network(preset: Preset, mean_db: Float, deviation_db: Float) -> keras.Model:
     """As ``build``, for those that know their preset."""
     return build(preset, mean_db, deviation_db)
+
+
+def answers(model: keras.Model, noisy_db: Float) -> list[Float]:
+    """All outputs of a network as arrays; Keras gives a single one without its list."""
+    outputs = model(noisy_db)
+    several = isinstance(outputs, list | tuple)
+    return [np.asarray(output) for output in (outputs if several else [outputs])]
 
 
 def weights_of(model: keras.Model) -> dict[str, np.ndarray]:

@@ -49,18 +49,18 @@ class Objective:
             raise TrainingError("the loss si_sdr needs batches with waves")
         return [np.concatenate([batch.spectra, batch.waves], axis=-1), batch.speech]
 
-    def accuracy(self, batch: Batch, outputs: list[Float]) -> float:
+    def accuracy(self, batch: Batch, outputs: list[Float] | Float) -> float:
         """The thesis's: in how many frames the loudest bin of estimate and clean is the same.
 
         Parameters
         ----------
-        outputs : the network's, of ``batch.noisy_db``
+        outputs : the network's, of ``batch.noisy_db``; Keras gives a single one bare
 
         Returns
         -------
         share of frames, 0…1
         """
-        estimate: np.ndarray = outputs[0]
+        estimate: np.ndarray = outputs if isinstance(outputs, np.ndarray) else outputs[0]
         if self.preset.output == "gain":
             with np.errstate(divide="ignore"):  # a gain of 0 is −∞ dB, and no bin's maximum
                 estimate = batch.noisy_db + 20.0 * np.log10(estimate)

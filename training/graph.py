@@ -1,0 +1,274 @@
+"""The ONNX graph of a network, written operator by operator from its weights.
+
+Fused LSTMs with their state outside, and batch and time open, which converters do not
+give. Not here: whether the graph does what was trained (``export``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from engine.spec import METADATA_KEY, ModelSpec
+from training.networks import LEAST_DEVIATION_DB, STRETCH, Preset, preset_of
+
+# ONNX Runtime 1.20 and all later ones read these.
+_OPSET = 17
+_IR_VERSION = 8
+
+
+def graph(weights: Mapping[str, np.ndarray], spec: ModelSpec) -> bytes:
+    """The ONNX file of a network (docs/architecture.md has its interface).
+
+    Parameters
+    ----------
+    weights : as ``networks.weights_of`` gives them; no statistics of a whole clip
+
+    Raises
+    ------
+    engine.errors.TrainingError : the weights are of no network known
+    """
+    preset = preset_of(weights)
+    writer = _Writer(weights)
+    standard, mean, deviation = writer.standardise(preset, spec.n_bins)
+    if preset.pitches:
+        salience = writer.add("MatMul", ["noisy_db", writer.weight("pitch.0")], "salience")
+        harmonics = writer.add("Relu", [salience], "harmonics")
+        standard = writer.add("Concat", [standard, harmonics], "entering", axis=2)
+    entered = standard
+    if preset.front:
+        entered = writer.add("Relu", [writer.dense("front", standard)], "front")
+    heard = writer.remember(preset, entered)
+    seen = heard
+    if preset.front:
+        seen = writer.add("Concat", [heard, entered], "seen", axis=2)
+    if preset.output == "gain":
+        writer.gain_heads(seen)
+    else:
+        writer.level_head(preset, seen, mean, deviation)
+    return writer.model(spec)
+
+
+class _Writer:
+    """Nodes, constants and states as they are added, in the order in which sound passes."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.weights = weights
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+        self.states: list[tuple[str, int]] = []
+
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """One node of one output; returns its name."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def constant(self, name: str, value: Any, dtype: type = np.float32) -> str:
+        """A constant, once under its name."""
+        array = np.ascontiguousarray(value, dtype).reshape(np.shape(value))
+        self.constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def weight(self, name: str) -> str:
+        return self.constant(name, self.weights[name])
+
+    def dense(self, name: str, heard: str) -> str:
+        product = self.add("MatMul", [heard, self.weight(f"{name}.0")], f"{name}_product")
+        return self.add("Add", [product, self.weight(f"{name}.1")], f"{name}_sum")
+
+    def standardise(self, preset: Preset, n_bins: int) -> tuple[str, str, str]:
+        """Standardised levels, and the mean and deviation they were standardised by."""
+        if preset.normalisation == "running":
+            return self._running(n_bins)
+        mean = self.constant("mean_db", self.weights["standardise.0"])
+        deviation = self.constant("deviation_db", self.weights["standardise.1"])
+        centred = self.add("Sub", ["noisy_db", mean], "centred")
+        return self.add("Div", [centred, deviation], "standard"), mean, deviation
+
+    def _running(self, n_bins: int) -> tuple[str, str, str]:
+        """As ``networks.RunningStandardise``, frame by frame.
+
+        Its states are how far mean and variance have moved from the training set's, which
+        is 0 at the start, and so are the states of a model file.
+        """
+        mean, deviation, kept = (self.weights[f"running.{k}"] for k in range(3))
+        self.constant("mean_db", mean)
+        self.constant("variance_db", np.square(deviation))
+        self.constant("kept", kept)
+        self.constant("taken", 1.0 - kept)
+        self.constant("least_variance_db", np.array(LEAST_DEVIATION_DB**2))
+        body = _Writer({})
+        for state, new in (("moved", "frame"), ("excess", "surplus")):
+            if state == "excess":
+                body.add("Sub", ["frame", "moved_new"], "apart")
+                body.add("Mul", ["apart", "apart"], "square")
+                body.add("Sub", ["square", "variance_db"], "surplus")
+            body.add("Mul", [state, "kept"], f"{state}_kept")
+            body.add("Mul", [new, "taken"], f"{state}_taken")
+            body.add("Add", [f"{state}_kept", f"{state}_taken"], f"{state}_new")
+        body.add("Add", ["variance_db", "excess_new"], "variance")
+        body.add("Max", ["variance", "least_variance_db"], "bounded")
+        body.add("Sqrt", ["bounded"], "frame_deviation")
+        body.add("Div", ["apart", "frame_deviation"], "frame_standard")
+        body.add("Add", ["mean_db", "moved_new"], "frame_mean")
+        inside = helper.make_graph(
+            body.nodes,
+            "one_frame",
+            [_value(name, "batch", n_bins) for name in ("moved", "excess", "frame")],
+            [
+                _value(name, "batch", n_bins)
+                for name in (
+                    "moved_new",
+                    "excess_new",
+                    "frame_standard",
+                    "frame_mean",
+                    "frame_deviation",
+                )
+            ],
+        )
+        centred = self.add("Sub", ["noisy_db", "mean_db"], "centred")
+        made = ["standard", "running_mean", "running_deviation"]
+        self.nodes.append(
+            helper.make_node(
+                "Scan",
+                ["mean0", "variance0", centred],
+                ["mean0_out", "variance0_out", *made],
+                num_scan_inputs=1,
+                scan_input_axes=[1],
+                scan_output_axes=[1, 1, 1],
+                body=inside,
+            )
+        )
+        self.states += [("mean0", n_bins), ("variance0", n_bins)]
+        return made[0], made[1], made[2]
+
+    def remember(self, preset: Preset, entered: str) -> str:
+        """The LSTM layers: (batch, time, features) to (batch, time, units)."""
+        if preset.memory:
+            heard = self.add("Transpose", [entered], "by_time", perm=[1, 0, 2])  # (T, B, F)
+        else:
+            size = self.weights["frame0.0"].shape[0]
+            shape = self.constant("alone", np.array([1, -1, size]), np.int64)
+            heard = self.add("Reshape", [entered, shape], "alone_frames")  # (1, B · T, F)
+        first = self.constant("first", np.array([0]), np.int64)
+        second = self.constant("second", np.array([1]), np.int64)
+        for k, units in enumerate(preset.units):
+            name = f"lstm{k}" if preset.memory else f"frame{k}"
+            inputs = [heard, *(self.constant(n, v) for n, v in _lstm(self.weights, name))]
+            outputs = [f"{name}_y"]
+            if preset.memory:
+                inputs.append("")
+                for state in (f"h{k}", f"c{k}"):
+                    inputs.append(self.add("Unsqueeze", [state, first], f"{state}_in"))
+                    outputs.append(f"{state}_last")
+                    self.states.append((state, units))
+            self.nodes.append(helper.make_node("LSTM", inputs, outputs, hidden_size=units))
+            heard = self.add("Squeeze", [outputs[0], second], name)  # (T, B, U)
+            for last in outputs[1:]:
+                self.add("Squeeze", [last, first], last.replace("_last", "_out"))
+        if preset.memory:
+            return self.add("Transpose", [heard], "remembered", perm=[1, 0, 2])  # (B, T, U)
+        size = self.constant("size", np.array([preset.units[-1]]), np.int64)
+        shape = self.add("Shape", ["noisy_db"], "batch_and_time", end=2)
+        shape = self.add("Concat", [shape, size], "together", axis=0)
+        return self.add("Reshape", [heard, shape], "remembered")
+
+    def gain_heads(self, seen: str) -> None:
+        sure = self.add("Sigmoid", [self.dense("gain", seen)], "sure")
+        scale = self.constant("gain_scale", np.array(STRETCH[0]))
+        offset = self.constant("gain_offset", np.array(STRETCH[1]))
+        scaled = self.add("Mul", [sure, scale], "scaled")
+        moved = self.add("Add", [scaled, offset], "moved_gain")
+        bounds = [self.constant("least", np.array(0.0)), self.constant("most", np.array(1.0))]
+        self.add("Clip", [moved, *bounds], "gain")
+        self.add("Sigmoid", [self.dense("speech", seen)], "speech")
+
+    def level_head(self, preset: Preset, seen: str, mean: str, deviation: str) -> None:
+        """Clean levels, what gain leads there, and what share of the energy that keeps.
+
+        Such a network was never told where there is voice: a frame whose loud bins pass
+        counts as voice.
+        """
+        if preset.output == "softmax":
+            low, high = softmax_range_db(self.weights)
+            share = self.add("Softmax", [self.dense("softmax", seen)], "share", axis=-1)
+            span = self.constant("span_db", np.array(high - low))
+            scaled, base = self.add("Mul", [share, span], "scaled"), "lowest_db"
+            self.constant(base, np.array(low))
+        else:
+            scaled = self.add("Mul", [self.dense("clean_db", seen), deviation], "scaled")
+            base = mean
+        clean_db = self.add("Add", [scaled, base], "clean_db")
+        wanted = self.add("Sub", [clean_db, "noisy_db"], "wanted_db")
+        bounded = self.add("Min", [wanted, self.constant("most_db", np.array(0.0))], "bounded_db")
+        neper = self.constant("neper", np.array(math.log(10.0) / 20.0))
+        gain = self.add("Exp", [self.add("Mul", [bounded, neper], "wanted_np")], "gain")
+        two_neper = self.constant("two_neper", np.array(math.log(10.0) / 10.0))
+        power = self.add("Exp", [self.add("Mul", ["noisy_db", two_neper], "power_np")], "power")
+        passed = self.add("Mul", [gain, power], "passed")
+        last = self.constant("last", np.array([2]), np.int64)
+        sums = [self.add("ReduceSum", [p, last], f"{p}_sum") for p in (passed, power)]
+        self.add("Div", sums, "speech")
+
+    def model(self, spec: ModelSpec) -> bytes:
+        """The finished file."""
+        n_bins = spec.n_bins
+        states = self.states
+        model = helper.make_model(
+            helper.make_graph(
+                self.nodes,
+                spec.name,
+                [
+                    _value("noisy_db", "batch", "time", n_bins),
+                    *(_value(name, "batch", units) for name, units in states),
+                ],
+                [
+                    _value("gain", "batch", "time", n_bins),
+                    _value("speech", "batch", "time", 1),
+                    *(_value(f"{name}_out", "batch", units) for name, units in states),
+                ],
+                list(self.constants.values()),
+            ),
+            producer_name="denoise-app",
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+            ir_version=_IR_VERSION,
+        )
+        helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+        return bytes(model.SerializeToString())
+
+
+def softmax_range_db(weights: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """What a share of 0 and of 1 means of a softmax network [dB], for want of the clip's own.
+
+    The lowest and highest level that the training set often has: two deviations from the mean.
+    """
+    mean, deviation = weights["standardise.0"], weights["standardise.1"]
+    return float((mean - 2.0 * deviation).min()), float((mean + 2.0 * deviation).max())
+
+
+def _value(name: str, *shape: str | int) -> Any:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _lstm(weights: Mapping[str, np.ndarray], name: str) -> list[tuple[str, np.ndarray]]:
+    """Kernels and bias of a Keras LSTM as ONNX wants them.
+
+    Keras has the gates side by side as input, forget, cell, output; ONNX has them one
+    above the other as input, output, forget, cell, and a bias for each of the kernels.
+    """
+    kernel, recurrent, bias = (weights[f"{name}.{k}"] for k in range(3))
+
+    def reordered(gates: np.ndarray) -> np.ndarray:
+        i, f, c, o = np.split(gates, 4, axis=-1)
+        return np.concatenate([i, o, f, c], axis=-1)
+
+    both = np.concatenate([reordered(bias), np.zeros_like(bias)])
+    return [
+        (f"{name}_kernel", reordered(kernel).T[np.newaxis]),
+        (f"{name}_recurrent", reordered(recurrent).T[np.newaxis]),
+        (f"{name}_bias", both[np.newaxis]),
+    ]
