@@ -1,7 +1,8 @@
 """Speech and noise in, what a microphone would have heard and what it should have out.
 
 Everything is drawn from the random generator handed in, so a seed gives the same
-sound again. Not here: files (``recordings``), spectra and batches (``batches``).
+sound again. Not here: how noises, rooms and calls sound (``noises``, ``rooms``,
+``degradations``), files (``recordings``), spectra and batches (``batches``).
 """
 
 from __future__ import annotations
@@ -13,17 +14,27 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.stft import Float
+from training.degradations import band_limited, coded, telephone, with_lost_packets
+from training.noises import SYNTHETIC, coloured, events, resonances, steady, swelling
 from training.recordings import Collection, Recording
+from training.rooms import decaying_room, early_part, reverberation_s
+from training.signals import (
+    at_level,
+    at_peak,
+    convolved,
+    fast_length,
+    faster,
+    filtered,
+    frequencies_hz,
+    rms_db,
+    shelf,
+)
 
 # Frames whose level is this far under the active level count as pauses (ITU-T P.56).
 _PAUSE_DB = 15.9
 _LEVEL_FRAME_S = 0.02
-
-EARLY_S = 0.05
-"""Reflections up to here support a voice; later ones are what a room adds (ISO 3382: C50)."""
 
 
 class Mixture(NamedTuple):
@@ -34,7 +45,7 @@ class Mixture(NamedTuple):
     clean: Float
     """(n_samples,) the speech in ``noisy``, at its level, with early reflections only."""
     snr_db: float
-    """Active speech level over noise RMS [dB]; ±inf without noise or speech."""
+    """Active speech level over noise RMS, before any call [dB]; ±inf without noise or speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +67,35 @@ class Recipe:
     longest_room_s: float = 0.8
     """Measured rooms with a longer reverberation time are left out [s]."""
     synthetic: float = 0.2
-    """Share of noises that are hums, fans and clicks."""
+    """Share of noises that are hums, motors, clicks, tones, wind: made of nothing."""
     babble: float = 0.08
     """Share of noises that are several voices at once."""
     speed: tuple[float, float] = (0.88, 1.14)
     """Speech is played this much faster; noise over the square of it."""
     equaliser_db: float = 8.0
     """Largest boost or cut of a shelf [dB]."""
-    telephone: float = 0.1
-    """Share that lost its lows to a telephone line or a small microphone."""
+    no_lows: float = 0.1
+    """Share of voices and noises that lost their lows to a small microphone."""
+    resonant: float = 0.2
+    """Share of noises that sound through something with resonances."""
+    swelling: float = 0.15
+    """Share of recorded noises whose level moves by some dB."""
+    reversed: float = 0.3
+    """Share of recorded noises, of those as steady as rain, that run backwards."""
+    events: float = 0.1
+    """Share of recorded noises of which only short pieces are heard, with quiet between."""
+    noise_room: float = 0.1
+    """Share of recorded noises that are heard in a simulated room."""
     clipped: float = 0.04
     """Share whose peaks are cut off."""
+    band_limited: float = 0.1
+    """Share without highs from 3.4…12 kHz on, below the model's own end; nor has its target."""
+    telephone: float = 0.03
+    """Share through G.711."""
+    coded: float = 0.015
+    """Share through a lossy codec (Opus, MP3, SBC, G.722, AMR): dear, twice a mixture's time."""
+    lost_packets: float = 0.05
+    """Share with gaps of 10…60 ms; so has its target."""
     muted: float = 0.4
     """Share with a stretch of digital silence, mostly at the start. Without it silence is
     heard in clean clips alone, and a network takes it for a promise that no noise will
@@ -121,7 +150,7 @@ def mix(speech: Float, noise: Float, snr_db: float, sample_rate: int) -> Float:
     """
     if speech.shape != noise.shape:
         raise ValueError(f"speech and noise differ in length: {speech.shape}, {noise.shape}")
-    speech_db, noise_db = active_level_db(speech, sample_rate), _rms_db(noise)
+    speech_db, noise_db = active_level_db(speech, sample_rate), rms_db(noise)
     if not (math.isfinite(speech_db) and math.isfinite(noise_db)):
         raise ValueError("speech or noise is silent")
     gain = 10.0 ** ((speech_db - noise_db - snr_db) / 20.0)
@@ -134,7 +163,9 @@ class Mixer:
     Parameters
     ----------
     speech, noise : at one sample rate
-    rooms : impulse responses at the same rate, or None for simulated rooms only
+    rooms : measured impulse responses at the same rate, or None for simulated rooms only
+    simulated : impulse responses as ``rooms.bank`` gives them; without any, simulated rooms
+        are decaying noise
 
     Raises
     ------
@@ -147,6 +178,7 @@ class Mixer:
         noise: Collection,
         rooms: Collection | None = None,
         recipe: Recipe | None = None,
+        simulated: Sequence[Float] = (),
     ) -> None:
         self.sample_rate = speech.sample_rate
         self.recipe = recipe or Recipe()
@@ -159,13 +191,14 @@ class Mixer:
         responses = [_as_float(r.samples[:]) for r in rooms.recordings] if rooms else []
         longest = self.recipe.longest_room_s
         self._rooms = [r for r in responses if reverberation_s(r, self.sample_rate) <= longest]
+        self._simulated = simulated
         self.on_draw: Callable[[str, str], None] | None = None
         """Told the names of a speech and a noise recording that come together in a clip,
         once for each such pair. Synthetic noise and babble have no recording to name."""
 
     def draw(self, rng: np.random.Generator, n_samples: int) -> Mixture:
         """Draw one clip of ``n_samples``."""
-        mixture = self._draw(rng, n_samples)
+        mixture = self._in_call(rng, self._draw(rng, n_samples))
         if rng.random() >= self.recipe.muted:
             return mixture
         start = 0 if rng.random() < 0.7 else int(rng.integers(n_samples))
@@ -174,6 +207,23 @@ class Mixer:
         noisy[start:end] = clean[start:end] = 0.0
         return Mixture(noisy, clean, mixture.snr_db)
 
+    def _in_call(self, rng: np.random.Generator, mixture: Mixture) -> Mixture:
+        """The mixture after a line, a codec, a radio link; as it is mostly."""
+        heard, wanted = mixture.noisy, mixture.clean
+        for share, happens in (
+            (self.recipe.band_limited, band_limited),
+            (self.recipe.telephone, telephone),
+            (self.recipe.coded, coded),
+            (self.recipe.lost_packets, with_lost_packets),
+        ):
+            if rng.random() < share:
+                heard, wanted = happens(rng, heard, wanted, self.sample_rate)
+        if heard is mixture.noisy:
+            return mixture
+        # Filters overshoot: what filled the scale would now exceed it.
+        gain = np.float32(min(1.0, 0.99 / max(1e-9, float(np.abs(heard).max()))))
+        return Mixture(gain * heard, gain * wanted, mixture.snr_db)
+
     def _draw(self, rng: np.random.Generator, n_samples: int) -> Mixture:
         recipe, rate = self.recipe, self.sample_rate
         kind = rng.random()
@@ -181,13 +231,13 @@ class Mixer:
         noises: list[str] = []
         noise = self._noises(rng, n_samples, noises)
         if kind < recipe.noise_only:
-            heard = _at_peak(_at_level(noise, rng.uniform(-65.0, -20.0)))
+            heard = at_peak(at_level(noise, rng.uniform(-65.0, -20.0)))
             return Mixture(heard, np.zeros(n_samples, np.float32), -math.inf)
         speech = self.speech(rng, n_samples, voices)
         clean, reverberant = self._in_room(rng, speech)
         speech_db = active_level_db(clean, rate)
         if not math.isfinite(speech_db):  # an excerpt of nothing but a pause
-            heard = _at_peak(_at_level(noise, rng.uniform(-65.0, -20.0)))
+            heard = at_peak(at_level(noise, rng.uniform(-65.0, -20.0)))
             return Mixture(heard, np.zeros(n_samples, np.float32), -math.inf)
         snr_db = rng.triangular(*recipe.snr_db)
         if kind < recipe.noise_only + recipe.clean:
@@ -221,7 +271,7 @@ class Mixer:
             if heard is not None:
                 heard.append(recording.name)
             part = _excerpt(rng, recording, int(rng.uniform(1.5, 8.0) * rate))
-            part = _faster(part, rng.uniform(*self.recipe.speed) if rng.random() < 0.5 else 1.0)
+            part = faster(part, rng.uniform(*self.recipe.speed) if rng.random() < 0.5 else 1.0)
             level_db = active_level_db(part, rate)
             if math.isfinite(level_db):
                 part = part * np.float32(10.0 ** ((rng.normal(0.0, 2.0) - level_db) / 20.0))
@@ -235,16 +285,17 @@ class Mixer:
         count = int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
         total = np.zeros(n_samples, np.float32)
         for _ in range(count):
-            noise = self._equalised(rng, self._one_noise(rng, n_samples, heard))
+            bells = int(rng.integers(1, 4)) if rng.random() < self.recipe.resonant else 0
+            noise = self._equalised(rng, self._one_noise(rng, n_samples, heard), bells)
             if rng.random() < 0.15:  # it begins or ends within the clip
                 edge = int(rng.uniform(0.0, 0.8) * n_samples)
                 part = slice(None, edge) if rng.random() < 0.7 else slice(n_samples - edge, None)
                 noise[part] *= np.float32(rng.choice([0.0, 0.1]))
-            if _rms_db(noise) > -120.0:
-                total += _at_level(noise, rng.uniform(-10.0, 0.0))
+            if rms_db(noise) > -120.0:
+                total += at_level(noise, rng.uniform(-10.0, 0.0))
         if not total.any():
             total = coloured(rng, n_samples, self.sample_rate)
-        return _at_level(total, 0.0)
+        return at_level(total, 0.0)
 
     def _one_noise(self, rng: np.random.Generator, n_samples: int, heard: list[str]) -> Float:
         kind = rng.random()
@@ -262,130 +313,57 @@ class Mixer:
         position = 0
         while position < n_samples:
             part = _excerpt(rng, recording, int((n_samples - position) * speed) + 1)
-            part = _faster(part, speed)
+            part = faster(part, speed)
             room = min(len(part), n_samples - position)
             made[position : position + room] = part[:room]
             # Events come again after a while; what lasts goes on.
             event = len(recording.samples) < 2 * self.sample_rate
             position += room + (int(rng.exponential(0.5) * self.sample_rate) if event else 0)
-        return made
+        return self._widened(rng, made)
+
+    def _widened(self, rng: np.random.Generator, noise: Float) -> Float:
+        """Another noise of the same kind: few recordings must stand for many."""
+        recipe, rate = self.recipe, self.sample_rate
+        if rng.random() < recipe.reversed and steady(noise, rate):
+            noise = noise[::-1]
+        if rng.random() < recipe.events:
+            noise = events(rng, noise, rate)
+        elif rng.random() < recipe.swelling:
+            noise = swelling(rng, noise, rate)
+        if rng.random() < recipe.noise_room:
+            noise = convolved(noise, self._simulated_room(rng))[0]
+        return noise
 
     def _in_room(self, rng: np.random.Generator, speech: Float) -> tuple[Float, Float]:
         """Speech with early reflections, and with all of them."""
         if rng.random() >= self.recipe.room:
             return speech, speech
         if not self._rooms or rng.random() < self.recipe.simulated_room:
-            response = simulated_room(rng, self.sample_rate)
+            response = self._simulated_room(rng)
         else:
             response = self._rooms[int(rng.integers(len(self._rooms)))]
-        early = early_part(response, self.sample_rate)
-        return _convolve(speech, early), _convolve(speech, response)
+        early, whole = convolved(speech, early_part(response, self.sample_rate), response)
+        return early, whole
 
-    def _equalised(self, rng: np.random.Generator, signal: Float) -> Float:
-        """Shelves at random corners, and now and then no lows."""
+    def _simulated_room(self, rng: np.random.Generator) -> Float:
+        if not self._simulated:
+            return decaying_room(rng, self.sample_rate)
+        return self._simulated[int(rng.integers(len(self._simulated)))]
+
+    def _equalised(self, rng: np.random.Generator, signal: Float, bells: int = 0) -> Float:
+        """Shelves at random corners, some resonances, and now and then no lows."""
         most = self.recipe.equaliser_db
         low_hz, high_hz = rng.uniform(80.0, 500.0), rng.uniform(1000.0, 3000.0)
         low_db, high_db = rng.triangular(-most, 0.0, most, 2)
-        n_fft = _fast_length(len(signal))
-        hz = np.fft.rfftfreq(n_fft, 1.0 / self.sample_rate).astype(np.float32)
-        response = _shelf(low_hz / np.maximum(hz, 1.0), low_db) * _shelf(hz / high_hz, high_db)
-        if rng.random() < self.recipe.telephone:
+        n_fft = fast_length(len(signal))
+        hz = frequencies_hz(n_fft, self.sample_rate)
+        response = shelf(low_hz / np.maximum(hz, 1.0), low_db) * shelf(hz / high_hz, high_db)
+        if bells:
+            response *= resonances(rng, hz, bells, self.sample_rate)
+        if rng.random() < self.recipe.no_lows:
             ratio = (hz / np.float32(rng.uniform(100.0, 350.0))) ** 4
             response *= np.sqrt(ratio / (1.0 + ratio))  # Butterworth, second order
-        spectrum = np.fft.rfft(signal, n_fft) * response
-        return np.fft.irfft(spectrum, n_fft)[: len(signal)].astype(np.float32)
-
-
-def reverberation_s(response: Float, sample_rate: int) -> float:
-    """T20 of an impulse response: three times its decay from −5 to −25 dB [s].
-
-    By backward integration (Schroeder 1965).
-    """
-    energy = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
-    level_db = 10.0 * np.log10(np.maximum(energy / energy[0], 1e-12))
-    return 3.0 * float(np.argmax(level_db < -25.0) - np.argmax(level_db < -5.0)) / sample_rate
-
-
-def simulated_room(rng: np.random.Generator, sample_rate: int) -> Float:
-    """A direct sound and exponentially decaying noise (Polack 1988).
-
-    Reverberation time 0.1…0.7 s, direct to reverberant energy −2…15 dB.
-    """
-    time_s = rng.uniform(0.1, 0.7)
-    n_samples = int(time_s * sample_rate)
-    t = np.arange(n_samples) / sample_rate
-    tail = rng.standard_normal(n_samples) * 10.0 ** (-3.0 * t / time_s)
-    tail[: int(rng.uniform(0.001, 0.008) * sample_rate) + 1] = 0.0
-    tail *= 10.0 ** (-rng.uniform(-2.0, 15.0) / 20.0) / np.sqrt(np.sum(tail**2))
-    tail[0] = 1.0
-    return tail.astype(np.float32)
-
-
-def early_part(response: Float, sample_rate: int) -> Float:
-    """A response up to ``EARLY_S`` after its direct sound, faded out over the last fifth."""
-    end = int(np.argmax(np.abs(response))) + int(EARLY_S * sample_rate)
-    early = response[:end].copy()
-    fade = min(len(early), int(EARLY_S * sample_rate) // 5)
-    early[len(early) - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    return early
-
-
-def hum(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
-    """Mains hum or a motor: harmonics that weaken upwards."""
-    pitch_hz = rng.choice([50.0, 60.0, rng.uniform(40.0, 400.0)])
-    t = np.arange(n_samples) / sample_rate
-    slope = rng.uniform(0.3, 1.5)
-    made = np.zeros(n_samples)
-    turn = np.exp(2j * np.pi * pitch_hz * t)
-    harmonic = np.ones(n_samples, np.complex128)
-    for k in range(1, min(40, int(0.45 * sample_rate / pitch_hz)) + 1):
-        harmonic *= turn  # its powers are the harmonics, cheaper than as many sines
-        level, phase = rng.uniform(0.1, 1.0) / k**slope, 2.0 * np.pi * rng.random()
-        made += level * (np.cos(phase) * harmonic.real - np.sin(phase) * harmonic.imag)
-    return (made + 0.02 * rng.standard_normal(n_samples)).astype(np.float32)
-
-
-def coloured(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
-    """Noise of a random tilt with a few resonances: hiss, wind, air from a fan."""
-    n_fft = _fast_length(n_samples)
-    hz = np.maximum(np.fft.rfftfreq(n_fft, 1.0 / sample_rate), 20.0)
-    shape = hz ** -rng.uniform(-0.3, 1.2)
-    for _ in range(int(rng.integers(0, 4))):
-        centre, width = rng.uniform(80.0, 0.4 * sample_rate), rng.uniform(0.02, 0.3)
-        shape *= 1.0 + rng.uniform(0.5, 6.0) * np.exp(-0.5 * (np.log(hz / centre) / width) ** 2)
-    spectrum = np.fft.rfft(rng.standard_normal(n_samples), n_fft) * shape
-    return np.fft.irfft(spectrum, n_fft)[:n_samples].astype(np.float32)
-
-
-def fan(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
-    """Air that a turning blade chops, with the tone of its motor."""
-    t = np.arange(n_samples) / sample_rate
-    blade = 1.0 + rng.uniform(0.0, 0.6) * np.sin(2.0 * np.pi * rng.uniform(3.0, 60.0) * t)
-    tone = rng.uniform(0.0, 0.5) * _at_level(hum(rng, n_samples, sample_rate), 0.0)
-    air = _at_level(coloured(rng, n_samples, sample_rate), 0.0)
-    return (air * blade + tone).astype(np.float32)
-
-
-def clicks(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
-    """Keys, taps and crackle: short decaying bursts at random times."""
-    length = int(0.08 * sample_rate)
-    made = np.zeros(n_samples + length, np.float32)
-    t = np.arange(length) / sample_rate
-    for _ in range(1 + rng.poisson(rng.uniform(0.5, 12.0) * n_samples / sample_rate)):
-        start = int(rng.integers(n_samples))
-        burst = rng.standard_normal(length) * np.exp(-t / rng.uniform(0.001, 0.02))
-        ring = np.sin(2.0 * np.pi * rng.uniform(200.0, 0.4 * sample_rate) * t)
-        made[start : start + length] += rng.exponential() * burst * (1.0 + rng.random() * ring)
-    return made[:n_samples]
-
-
-SYNTHETIC: Sequence[Callable[[np.random.Generator, int, int], Float]] = (
-    hum,
-    coloured,
-    fan,
-    clicks,
-)
-"""Noises made of nothing: ``(rng, n_samples, sample_rate)`` to (n_samples,) float32."""
+        return filtered(signal, response, n_fft)
 
 
 def _speech_chance(speech: Collection, voice_s: float) -> np.ndarray:
@@ -408,50 +386,3 @@ def _excerpt(rng: np.random.Generator, recording: Recording, n_samples: int) -> 
 
 def _as_float(samples: np.ndarray) -> Float:
     return samples.astype(np.float32) / np.float32(32768.0)
-
-
-def _faster(signal: Float, speed: float) -> Float:
-    """Play a signal faster, higher in pitch, by cutting or filling its spectrum.
-
-    In steps of 3 %: both transforms then have lengths with small factors, many times faster.
-    """
-    n_fft = max(256, _fast_length(len(signal)))
-    n_out = n_fft // 32 * round(32 / speed)
-    if n_out == n_fft:
-        return signal
-    made = np.fft.irfft(np.fft.rfft(signal, n_fft), n_out) * np.float32(n_out / n_fft)
-    return made[: round(len(signal) * n_out / n_fft)].astype(np.float32)
-
-
-def _convolve(signal: Float, response: Float) -> Float:
-    """The head of the convolution, as long as the signal."""
-    n_fft = _fast_length(len(signal) + len(response))
-    spectrum = np.fft.rfft(signal, n_fft) * np.fft.rfft(response, n_fft)
-    return np.fft.irfft(spectrum, n_fft)[: len(signal)].astype(np.float32)
-
-
-def _fast_length(n_samples: int) -> int:
-    """The next length that is a power of two, or three quarters or five eighths of one."""
-    power = 1 << max(3, (n_samples - 1).bit_length())
-    return min(n for n in (5 * power // 8, 3 * power // 4, power) if n >= n_samples)
-
-
-def _shelf(ratio: NDArray[np.floating], gain_db: float) -> NDArray[np.floating]:
-    """Magnitude of a first-order shelf; ``ratio`` of frequency to corner, 0…infinity."""
-    square = np.square(ratio)
-    return np.sqrt((1.0 + square * 10.0 ** (gain_db / 10.0)) / (1.0 + square))
-
-
-def _rms_db(signal: Float) -> float:
-    power = float(np.mean(np.square(signal, dtype=np.float64)))
-    return 10.0 * math.log10(power) if power > 0.0 else -math.inf
-
-
-def _at_level(signal: Float, level_db: float) -> Float:
-    """Bring the RMS to a level [dB]."""
-    return signal * np.float32(10.0 ** ((level_db - _rms_db(signal)) / 20.0))
-
-
-def _at_peak(signal: Float) -> Float:
-    """Turn down what would exceed full scale."""
-    return signal * np.float32(min(1.0, 0.99 / float(np.abs(signal).max())))
