@@ -133,6 +133,47 @@ def beeps(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
     return np.sin(phase).sum(axis=0, dtype=np.float32) * on
 
 
+def siren(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
+    """Sirens and horns: a rich tone that holds its pitch, or wails, or jumps, on and off."""
+    t = np.arange(n_samples, dtype=np.float32) / np.float32(sample_rate)
+    turns = t * np.float32(10.0 ** rng.uniform(-0.7, 0.7)) + np.float32(rng.random())
+    octaves = np.float32(rng.choice([0.0, rng.uniform(0.1, 1.0)]))
+    wave = np.sin(np.float32(2.0 * np.pi) * turns)
+    bend = octaves * (np.sign(wave) if rng.random() < 0.4 else wave)
+    highest_hz = min(900.0, 0.2 * sample_rate)
+    pitch_hz = np.float32(rng.uniform(250.0, highest_hz)) * np.exp2(bend)
+    made = tone(rng, pitch_hz.astype(np.float32), n_samples, sample_rate)
+    if rng.random() < 0.5:  # somebody lets go of the horn
+        made *= (t + np.float32(rng.uniform(0.0, 3.0))) % rng.uniform(0.5, 4.0) < rng.uniform(
+            0.2, 3.0
+        )
+    return made if made.any() else tone(rng, 400.0, n_samples, sample_rate)
+
+
+def calls(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
+    """Animals, hinges, brakes: short rough sounds with a gliding pitch, some in a row."""
+    made = np.zeros(n_samples, np.float32)
+    length = max(32, int(rng.uniform(0.08, 0.9) * sample_rate))
+    place = np.linspace(0.0, 1.0, length, dtype=np.float32)
+    low_hz = 10.0 ** rng.uniform(math.log10(80.0), math.log10(min(1500.0, 0.15 * sample_rate)))
+    rough, gap_s = rng.uniform(0.0, 0.6), rng.exponential(0.6)
+    glide = rng.uniform(-0.7, 0.7) * place + rng.uniform(-0.5, 0.5) * np.sin(np.pi * place)
+    shape = np.sin(np.pi * place ** np.float32(rng.uniform(0.4, 1.5))) ** 2
+    n_fft = fast_length(length)
+    mouth = resonances(
+        rng, frequencies_hz(n_fft, sample_rate), int(rng.integers(1, 4)), sample_rate
+    )
+    start = int(rng.uniform(0.0, 0.5) * n_samples)
+    while start < n_samples:
+        pitch_hz = low_hz * np.exp2(glide + rng.normal(0.0, 0.05)).astype(np.float32)
+        voiced = at_level(tone(rng, pitch_hz, length, sample_rate), 0.0)
+        sound = voiced + np.float32(rough) * rng.standard_normal(length, np.float32)
+        sound = filtered(sound * shape, mouth, n_fft)[: n_samples - start]
+        made[start : start + len(sound)] = sound
+        start += length + int((0.05 + gap_s * rng.uniform(0.7, 1.3)) * sample_rate)
+    return made
+
+
 def music(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
     """Notes of one scale one after another and together, plucked or held."""
     made = np.zeros(n_samples, np.float32)
@@ -169,6 +210,8 @@ SYNTHETIC: Sequence[Callable[[np.random.Generator, int, int], Float]] = (
     clicks,
     bangs,
     beeps,
+    siren,
+    calls,
     music,
     wind,
 )

@@ -9,9 +9,11 @@ from tests.training.conftest import voice
 from training.noises import (
     SYNTHETIC,
     beeps,
+    calls,
     drifting,
     events,
     resonances,
+    siren,
     steady,
     swelling,
     tone,
@@ -110,3 +112,29 @@ def test_frequencies_are_those_of_the_transform():
         frequencies_hz(n_fft, RATE), np.fft.rfftfreq(n_fft, 1 / RATE), rtol=1e-6
     )
     assert math.isclose(frequencies_hz(n_fft, RATE)[-1], RATE / 2, rel_tol=1e-6)
+
+
+def test_calls_glide_within_the_voices_range_and_pause(rng):
+    quiet = 0
+    for _ in range(10):
+        made = calls(rng, 40_000, RATE)
+        frames = made[: 40_000 // 200 * 200].reshape(-1, 200)
+        level = np.sqrt(np.mean(frames**2, axis=1))
+        quiet += int((level < 0.01 * level.max()).sum() > 10)
+        power = np.abs(np.fft.rfft(made)) ** 2
+        # Mostly where speech is too, or they would be no trial.
+        assert (
+            power[round(60 * 40_000 / RATE) : round(4000 * 40_000 / RATE)].sum() > 0.5 * power.sum()
+        )
+    assert quiet >= 5
+
+
+def test_a_siren_is_a_tone(rng):
+    for _ in range(5):
+        made = siren(rng, 2 * RATE, RATE)
+        frames = made.reshape(-1, RATE // 5)  # a fifth of a second: few pitches in it
+        power = np.sort(np.abs(np.fft.rfft(frames * np.hanning(RATE // 5))) ** 2, axis=1)
+        loud = power[power.sum(axis=1) > 1e-3 * power.sum(axis=1).max()]
+        # A quarter of the bins hold nearly everything; of noise they would hold 60 %.
+        quarter = power.shape[1] // 4
+        assert np.median(loud[:, -quarter:].sum(axis=1) / loud.sum(axis=1)) > 0.95
