@@ -1,197 +1,602 @@
 """The training loop: mixtures in, a checkpoint now and then, a model file at the end.
 
-``denoise-app train --speech DIR --noise DIR --out runs/NAME``. Not here: what a
-mixture, a network or a model file is (``mixing``, ``networks``, ``export``).
+``denoise-app train [SETTINGS.toml] --out runs/NAME``. Not here: what a mixture, a network,
+a loss, a setting or a model file is (``mixing``, ``networks``, ``objectives``, ``settings``,
+``export``).
+
+A run's folder holds ``settings.toml``, ``state.npz`` (all that resuming takes),
+``checkpoint.npz`` (the best weights so far: what is exported), the log and its pictures, the
+catalogue and the model file.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 import math
+import os
 import subprocess
+import sys
 import time
+import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.errors import TrainingError
-from engine.spec import ModelSpec
-from training.batches import Batch, Batches, statistics
-from training.mixing import Mixer, Recipe
-from training.recordings import Collection, load, split
+from engine.stft import Float
+from training import figures, settings
+from training.batches import Batch, Batches, batch_of, statistics
+from training.mixing import Mixer
+from training.recordings import Collection, load, replace_file, split
+from training.records import CATALOGUE, Log, Look, Pair, PairedBatches, Register
+from training.settings import CLASSIC as CLASSIC
+from training.settings import Optimiser, Run, Settings
+
+if TYPE_CHECKING:
+    from training.objectives import Objective
 
 log = logging.getLogger("training")
 
-CLASSIC = ModelSpec(
-    name="classic",
-    version="1",
-    sample_rate=11025,
-    n_fft=1024,
-    hop=512,
-    n_bins=250,
-    window="hann",
-    synthesis_window="rect",
-    above="hold",
-)
-"""The setting of the thesis: 93 ms of sound, 46 ms apart, the bins up to 2.7 kHz."""
+STATE, BEST = "state.npz", "checkpoint.npz"
+"""Names in the run's folder: what resuming takes, and what is exported."""
 
 # A pause of the whole process (a laptop asleep) is not time spent learning.
 _LONGEST_STEP_S = 30.0
-_HELD_OUT = 0.07
-_STATISTICS_BATCHES = 8
-_WARM_UP = 0.01
-"""Share of the run in which the learning rate rises."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line to a parser."""
-    add = parser.add_argument
-    add("--speech", type=Path, nargs="+", required=True, help="folders of clean speech")
-    add("--noise", type=Path, nargs="+", required=True, help="folders of noise")
-    add("--rir", type=Path, nargs="*", default=[], help="folders of room impulse responses")
-    add("--out", type=Path, required=True, help="folder of this run: checkpoint, log, model")
-    add("--cache", type=Path, help="folder of decoded sound (default: in the run's folder)")
-    add("--preset", default="classic", help="size of the network (default: %(default)s)")
-    add("--start", type=Path, metavar="RUN", help="begin with the weights of another run")
-    add("--clean", type=float, default=Recipe().clean, help="share of clips without noise")
-    add("--seed", type=int, default=1, help="of weights and mixtures (default: %(default)s)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="length by the clock [min] (default: 60)")
-    length.add_argument("--steps", type=int, help="length in updates; reproducible by seed")
-    add("--clips", type=int, default=48, help="clips in a batch (default: %(default)s)")
-    add("--frames", type=int, default=96, help="frames of a clip (default: %(default)s)")
-    add("--rate", type=float, default=1e-3, help="highest learning rate (default: %(default)s)")
-    add("--validate", type=int, default=250, help="updates between looks at held-out sound")
-    add("--validation-batches", type=int, default=6, help="batches of one look")
-    add("--resume", action="store_true", help="go on from the run's checkpoint")
+    settings.add_arguments(parser)
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run is; all that a checkpoint needs beside weights and optimiser."""
+    """Where a run is: all that a checkpoint needs beside weights and optimiser."""
 
     step: int = 0
     spent_s: float = 0.0
+    best: float = math.inf
+    """Lowest held-out loss so far."""
+    stale: int = 0
+    """Looks since then."""
+    factor: float = 1.0
+    """Of the learning rate, lowered on a plateau."""
+    lost: float = 0.0
+    """Sum of the losses since the last look; its updates are counted by ``step``."""
+    checkpoint: int = 0
+    """Id in the catalogue; 0 before the first."""
+    looks: list[Look] = field(default_factory=list)
 
-    def share(self, steps: int | None, minutes: float | None) -> float:
+    def share(self, run: Run) -> float:
         """How much of the run is over, 0…1."""
-        if steps is not None:
-            return min(1.0, self.step / steps)
-        return min(1.0, self.spent_s / (60.0 * (minutes or 60.0)))
+        if run.steps is not None:
+            return min(1.0, self.step / run.steps)
+        minutes = 60.0 if run.minutes is None else run.minutes
+        return min(1.0, self.spent_s / (60.0 * minutes)) if minutes else 1.0
+
+    def over(self, run: Run) -> bool:
+        """Whether there is nothing more to learn: its length, or nothing gained by more."""
+        return self.share(run) >= 1.0 or 0 < run.patience <= self.stale
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For a checkpoint."""
+        plain = asdict(self) | {"looks": np.array(self.looks).reshape(-1, len(Look._fields))}
+        return {f"progress.{name}": np.array(value) for name, value in plain.items()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Progress:
+        """What ``arrays`` gave."""
+        plain = {name: arrays[f"progress.{name}"] for name in cls.__dataclass_fields__}
+        looks = [Look(int(n), int(step), *rest) for n, step, *rest in plain.pop("looks").tolist()]
+        return cls(**{name: value.item() for name, value in plain.items()}, looks=looks)
 
 
-def learning_rate(share: float, highest: float) -> float:
-    """Rises over the first hundredth, then falls along a half cosine to a hundredth."""
-    if share < _WARM_UP:
-        return highest * (0.05 + 0.95 * share / _WARM_UP)
-    falling = (share - _WARM_UP) / (1.0 - _WARM_UP)
+def learning_rate(share: float, optimiser: Optimiser, factor: float = 1.0) -> float:
+    """The rate after a share of the run, 0…1; ``factor`` is what plateaus have left of it."""
+    highest, warm_up = optimiser.rate * factor, optimiser.warm_up
+    if share < warm_up:
+        return highest * (0.05 + 0.95 * share / warm_up)
+    if optimiser.schedule != "cosine":
+        return highest
+    falling = (share - warm_up) / (1.0 - warm_up)
     return highest * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * falling)))
 
 
 def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
-    """Train as the arguments say, and write the model file.
+    """Train as settings and arguments say, and write the model file.
 
     Raises
     ------
-    engine.errors.TrainingError : a folder holds no sound, a preset is not known, or the
-        checkpoint is of another network
+    engine.errors.TrainingError : a setting is wrong, a folder holds no sound, the run's folder
+        holds a run already, its checkpoint is of another network, the catalogue cannot be
+        used, or there are not as many devices
+    engine.errors.ModelError : the setting of the model is not possible
     """
-    import keras
-
-    from training import networks
+    chosen = settings.settings(args)
+    if not args.resume and any((chosen.out / name).exists() for name in (STATE, BEST)):
+        raise TrainingError(
+            f"{chosen.out} holds a run already: go on with --resume, or choose another folder"
+        )
+    # TensorFlow wants to know of other hosts before it does anything.
+    strategy, is_first = _strategy(chosen)
+    from training import losses, networks, objectives
     from training.export import export_run
-    from training.losses import SpectralLoss
 
-    spec = CLASSIC
-    if args.preset not in networks.PRESETS:
-        raise TrainingError(f"preset should be one of {', '.join(networks.PRESETS)}")
-    args.out.mkdir(parents=True, exist_ok=True)
-    learnt, held_out, data = _supplies(args, spec)
-    keras.utils.set_random_seed(args.seed)
-    mean_db, deviation_db = statistics(learnt, _STATISTICS_BATCHES)
-    model = networks.gain_network(networks.PRESETS[args.preset], mean_db, deviation_db)
-    if args.start:
-        with np.load(args.start / "checkpoint.npz") as weights:
-            networks.set_weights(model, weights)
-    model.compile(
-        # One wild batch must not undo an hour: the norm is some tenths in a normal one.
-        optimizer=keras.optimizers.Adam(args.rate, global_clipnorm=5.0),
-        loss=[SpectralLoss(spec.n_bins), "binary_crossentropy"],
-        loss_weights=[1.0, 0.2],
-        jit_compile=False,  # slower on processors: 7,900 frames/s against 11,000
+    preset = settings.table(
+        networks.Preset, chosen.network, "network", networks.named(chosen.preset)
     )
-    model.optimizer.build(model.trainable_variables)
-    checkpoint, progress = args.out / "checkpoint.npz", Progress()
-    if args.resume and checkpoint.exists():
-        progress = _restore(checkpoint, model)
-        log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
-    validation = [held_out[k] for k in range(args.validation_batches)]
-    _describe_run(args, spec, data, validation[0])
-    batches = learnt.ahead(progress.step)
-    table = _Table(args.out / "log.csv", append=progress.step > 0)
+    weights = settings.table(losses.Weights, chosen.loss, "loss")
+    chosen = replace(chosen, network=asdict(preset), loss=asdict(weights))
+    objective = objectives.objective(preset, chosen.model, weights)
+    _prepare(chosen)
     try:
-        _learn(model, batches, validation, progress, args, table, checkpoint)
-    finally:
-        batches.close()  # type: ignore[attr-defined]  # a generator, typed as what it yields
-    path = export_run(args.out, args.out / f"{spec.name}.onnx")
+        chosen.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{chosen.out} cannot be the run's folder: {error}") from error
+    state = _arrays(chosen.out / STATE) if (chosen.out / STATE).exists() else None
+    progress = Progress.of(state) if state else Progress()
+    learnt, held_out, speech, noise, data = _supplies(chosen, objective.waves)
+    if state is None:
+        mean_db, deviation_db = statistics(learnt, chosen.run.statistics_batches)
+    else:  # they are among its weights
+        mean_db, deviation_db = np.zeros((2, chosen.model.n_bins), np.float32)
+    learner = Learner(chosen, preset, objective, mean_db, deviation_db, strategy)
+    if state is not None:
+        learner.restore(state)
+        log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
+    elif chosen.start is not None:
+        networks.set_weights(learner.model, _arrays(chosen.start / BEST))
+    validation = [held_out[k] for k in range(chosen.run.validation_batches)]
+    if not is_first:
+        _learn(learner, learnt, validation, progress, chosen, _Leaving(chosen, None, None))
+        return
+    _describe_run(chosen, data, validation[0])
+    catalogue = chosen.catalogue or chosen.out / CATALOGUE
+    with closing(Register(catalogue, chosen.out, chosen.model, speech, noise)) as register:
+        register.resume(progress.checkpoint)
+        table = Log(chosen.out, progress.looks, chosen.run.tensorboard)
+        _learn(learner, learnt, validation, progress, chosen, _Leaving(chosen, table, register))
+    figures.draw(progress.looks, chosen.model.name, chosen.out / figures.FIGURE)
+    path = export_run(chosen.out, chosen.out / f"{chosen.model.name}.onnx")
     tell(f"wrote {path}\n")
 
 
-def _supplies(args: argparse.Namespace, spec: ModelSpec) -> tuple[Batches, Batches, dict[str, Any]]:
-    """Batches to learn from, batches of held-out sound, and what they are made of."""
-    cache = args.cache or args.out / "cache"
-    speech = load(args.speech, spec.sample_rate, cache / "speech")
-    noise = load(args.noise, spec.sample_rate, cache / "noise")
-    rooms = load(args.rir, spec.sample_rate, cache / "rir") if args.rir else None
-    parts = [split(c, _HELD_OUT) for c in (speech, noise)]
-    parts.append(split(rooms, _HELD_OUT) if rooms else (None, None))  # type: ignore[arg-type]
+class Learner:
+    """A network with its optimiser and loss, on one device or on several.
+
+    Parameters
+    ----------
+    chosen : optimiser and seed are read
+    preset : of the network, a ``networks.Preset``
+    mean_db, deviation_db : (n_bins,) of what it will hear [dB]
+    strategy : of ``tf.distribute``, or None for one device
+    """
+
+    def __init__(
+        self,
+        chosen: Settings,
+        preset: Any,
+        objective: Objective,
+        mean_db: Float,
+        deviation_db: Float,
+        strategy: Any = None,
+    ) -> None:
+        import keras
+
+        from training import networks
+
+        self.objective, self._strategy = objective, strategy
+        self._has_average = chosen.optimiser.average > 0.0
+        # Keras 2 divides a batch among devices itself; Keras 3 hands each of them the whole.
+        self._divides, self._built = strategy is not None and hasattr(keras, "ops"), False
+        with strategy.scope() if strategy is not None else nullcontext():
+            self.model = networks.build(
+                preset, mean_db, deviation_db, chosen.model.sample_rate / chosen.model.n_fft
+            )
+            averaging = {"use_ema": True, "ema_momentum": chosen.optimiser.average}
+            self.model.compile(
+                optimizer=keras.optimizers.Adam(
+                    chosen.optimiser.rate,
+                    global_clipnorm=chosen.optimiser.clip,
+                    **(averaging if self._has_average else {}),
+                ),
+                loss=objective.losses,
+                loss_weights=objective.loss_weights,
+                jit_compile=_compiled(),
+            )
+            self.model.optimizer.build(self.model.trainable_variables)
+
+    def learn(self, batch: Batch, rate: float) -> float:
+        """One update; returns the loss before it."""
+        self.model.optimizer.learning_rate = rate
+        self.model.reset_metrics()  # Keras 2 would average the losses of a whole run
+        return _total(self.model.train_on_batch(*self._shares(batch)))
+
+    def look(self, batches: list[Batch]) -> tuple[float, float]:
+        """Mean loss and the thesis's accuracy, nothing being learnt."""
+        losses, accuracies = [], []
+        for batch in batches:
+            self.model.reset_metrics()
+            losses.append(_total(self.model.test_on_batch(*self._shares(batch))))
+            found = self.model.predict_on_batch(batch.noisy_db)
+            outputs = found if isinstance(found, list) else [found]
+            # Several devices answer the whole each, one after the other.
+            outputs = [np.asarray(output)[: len(batch.noisy_db)] for output in outputs]
+            accuracies.append(self.objective.accuracy(batch, outputs))
+        return float(np.mean(losses)), float(np.mean(accuracies))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """With the moving average of the weights in their place."""
+        from training import networks
+
+        own = networks.weights_of(self.model)
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        try:
+            yield
+        finally:
+            networks.set_weights(self.model, own)
+
+    def best_of(self, batches: list[Batch]) -> tuple[float, float, bool, dict[str, np.ndarray]]:
+        """Loss, accuracy and weights of the average or of the weights themselves, which is better.
+
+        The third is whether it was the average. It lags behind by a thousand updates, which
+        is worse in the beginning and better in the end.
+        """
+        from training import networks
+
+        own = (*self.look(batches), False, networks.weights_of(self.model))
+        if not self._has_average:
+            return own
+        with self.averaged():
+            average = (*self.look(batches), True, networks.weights_of(self.model))
+        return average if average[0] < own[0] else own
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For a checkpoint: weights, and what the optimiser remembers, averages with it."""
+        from training import networks
+
+        arrays = networks.weights_of(self.model)
+        for k, variable in enumerate(self.model.optimizer.variables):
+            arrays[f"optimiser.{k}"] = np.asarray(variable)
+        return arrays
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Put back what ``arrays`` gave; raises TrainingError when it is of another network."""
+        from training import networks
+
+        networks.set_weights(self.model, arrays)
+        for k, variable in enumerate(self.model.optimizer.variables):
+            if f"optimiser.{k}" not in arrays:
+                raise TrainingError("the checkpoint is of another optimiser: resume it as it began")
+            variable.assign(arrays[f"optimiser.{k}"])
+
+    def _shares(self, batch: Batch) -> tuple[Any, Any]:
+        """What goes in and what is compared with, divided among the devices where need be."""
+        arrays = [batch.noisy_db, *self.objective.targets(batch)]
+        if self._divides:
+            if not self._built:  # Keras 3 makes its metrics from the shapes of plain arrays
+                self.model.test_on_batch(arrays[0], arrays[1:])
+                self._built = True
+            arrays = [self._divided(array) for array in arrays]
+        return arrays[0], arrays[1:]
+
+    def _divided(self, array: np.ndarray) -> Any:
+        """Each device's clips, on this host as on any other."""
+        import tensorflow as tf
+
+        whole = tf.convert_to_tensor(array)
+        n = len(array) // self._strategy.num_replicas_in_sync
+
+        def part(context: Any) -> Any:
+            start = context.replica_id_in_sync_group * n
+            return whole[start : start + n]
+
+        return self._strategy.experimental_distribute_values_from_function(part)
+
+
+class _Leaving:
+    """What a run leaves behind while it learns: nothing, if another host does it."""
+
+    def __init__(self, chosen: Settings, table: Log | None, register: Register | None) -> None:
+        self._chosen, self._table, self._register = chosen, table, register
+        self._saved = time.monotonic()
+        self.pairs: Counter[Pair] = Counter()
+        """Learnt from since the last checkpoint."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is too long ago."""
+        return time.monotonic() - self._saved >= self._chosen.run.save_s
+
+    def save(self, learner: Learner, progress: Progress) -> None:
+        """A checkpoint: first its row in the catalogue, then its file in place of the last."""
+        from training import networks
+
+        if self._register is not None:
+            path = self._chosen.out / STATE
+            progress.checkpoint = self._register.checkpoint(
+                path,
+                progress.step,
+                len(progress.looks),
+                progress.looks[-1].held_out if progress.looks else None,
+                self.pairs if self._chosen.run.tracks else {},
+            )
+            networks.save(path, learner.arrays() | progress.arrays())
+        self.pairs.clear()
+        self._saved = time.monotonic()
+
+    def save_best(self, weights: dict[str, np.ndarray], progress: Progress) -> None:
+        """The weights that will be exported if none better come."""
+        from training import networks
+
+        if self._register is not None:
+            networks.save(self._chosen.out / BEST, weights | {"step": np.array(progress.step)})
+
+    def look(self, look: Look) -> None:
+        """A line of the log."""
+        if self._table is not None:
+            self._table.add(look)
+
+
+def _learn(
+    learner: Learner,
+    learnt: PairedBatches,
+    validation: list[Batch],
+    progress: Progress,
+    chosen: Settings,
+    leaving: _Leaving,
+) -> None:
+    """Update until the run is over; look at held-out sound and save now and then."""
+    run, frames = chosen.run, chosen.batch.clips * chosen.batch.frames
+    batches = learnt.ahead(progress.step)
+    with _bar(progress, run) as show, closing(batches):  # type: ignore[type-var]  # a generator
+        first, waiting_s, began = progress.step, 0.0, time.monotonic()
+        before = began
+        while not progress.over(run):
+            rate = learning_rate(progress.share(run), chosen.optimiser, progress.factor)
+            asked = time.monotonic()
+            batch = next(batches)
+            waiting_s += time.monotonic() - asked
+            progress.lost += learner.learn(batch, rate)
+            leaving.pairs.update(learnt.pairs[batch_of(progress.step)])
+            progress.step += 1
+            now = time.monotonic()
+            progress.spent_s += min(now - before, _LONGEST_STEP_S)
+            before = now
+            if progress.step % run.validate == 0 or progress.over(run):
+                took_s = max(now - began, 1e-9)
+                speed = (progress.step - first) * frames / took_s, waiting_s / took_s
+                _look(learner, batch, validation, progress, rate, chosen, speed, leaving)
+                leaving.save(learner, progress)
+                first, waiting_s, began = progress.step, 0.0, time.monotonic()
+            elif leaving.is_due:
+                leaving.save(learner, progress)
+            show()
+
+
+def _look(
+    learner: Learner,
+    learnt_from: Batch,
+    validation: list[Batch],
+    progress: Progress,
+    rate: float,
+    chosen: Settings,
+    speed: tuple[float, float],
+    leaving: _Leaving,
+) -> None:
+    """Find out how good the network is, and keep it if it was never better."""
+    held_out, accuracy, averaged, weights = learner.best_of(validation)
+    if not math.isfinite(held_out):
+        raise TrainingError(
+            f"the loss is {held_out} at step {progress.step}: a lower --rate, or begin again "
+            f"with the weights before it (--start {chosen.out})"
+        )
+    if held_out < progress.best:
+        progress.best, progress.stale = held_out, 0
+        leaving.save_best(weights, progress)
+    else:
+        progress.stale += 1
+        if chosen.optimiser.schedule == "plateau" and (
+            progress.stale % chosen.optimiser.plateau_looks == 0
+        ):
+            progress.factor *= chosen.optimiser.plateau_factor
+    since = progress.looks[-1].step if progress.looks else 0
+    look = Look(
+        look=len(progress.looks) + 1,
+        step=progress.step,
+        minutes=progress.spent_s / 60.0,
+        rate=rate,
+        loss=progress.lost / (progress.step - since),
+        accuracy=learner.look([learnt_from])[1],
+        held_out=held_out,
+        held_out_accuracy=accuracy,
+        averaged=float(averaged),
+        frames_s=speed[0],
+        waiting=speed[1],
+    )
+    progress.looks.append(look)
+    progress.lost = 0.0
+    leaving.look(look)
+
+
+@contextmanager
+def _bar(progress: Progress, run: Run) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal; elsewhere the log's lines are what tells."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    by_steps = run.steps is not None
+    total = run.steps if by_steps else round(60.0 * (60.0 if run.minutes is None else run.minutes))
+
+    def at() -> int:
+        return progress.step if by_steps else round(progress.spent_s)
+
+    unit = " updates" if by_steps else " s"
+    with logging_redirect_tqdm(), tqdm(total=total, initial=at(), unit=unit) as bar:
+        yield lambda: bar.update(at() - bar.n)
+
+
+def _strategy(chosen: Settings) -> tuple[Any, bool]:
+    """What divides batches among devices or hosts, and whether this host is the first.
+
+    TensorFlow's own: of several hosts, where ``TF_CONFIG`` names them, or of several
+    devices of this one; None for a single device, which needs none.
+    """
+    hosts = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    if not hosts.get("cluster") and chosen.devices == "1":
+        return None, True
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        raise TrainingError("several devices take Keras on TensorFlow: unset KERAS_BACKEND")
+    import tensorflow as tf
+
+    first = True
+    if hosts.get("cluster"):
+        if chosen.run.steps is None:
+            raise TrainingError("hosts that learn together need a length in --steps: clocks differ")
+        strategy: Any = tf.distribute.MultiWorkerMirroredStrategy()
+        resolver = strategy.cluster_resolver
+        first = resolver.task_type in (None, "chief") or (
+            resolver.task_type == "worker"
+            and resolver.task_id == 0
+            and "chief" not in hosts["cluster"]
+        )
+    else:
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        wanted = len(found) if chosen.devices == "all" else int(chosen.devices)
+        if wanted > len(found):
+            raise TrainingError(f"{wanted} devices were asked for, {len(found)} are there")
+        if wanted == 1:
+            return None, True
+        strategy = tf.distribute.MirroredStrategy([device.name for device in found[:wanted]])
+    n = strategy.num_replicas_in_sync
+    if chosen.batch.clips % n:
+        raise TrainingError(f"a batch of {chosen.batch.clips} clips cannot be divided among {n}")
+    return strategy, first
+
+
+def _prepare(chosen: Settings) -> None:
+    """Seeds, and operations that give the same bits each time."""
+    import keras
+
+    keras.utils.set_random_seed(chosen.seed)
+    if chosen.run.deterministic and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def _compiled() -> Any:
+    """What to tell ``compile`` about XLA: slower on processors (7,900 frames/s against 11,000)."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            return False
+    return "auto" if hasattr(keras, "ops") else None
+
+
+def _total(losses: Any) -> float:
+    """Of what ``train_on_batch`` returns: all losses together, or the parts after them."""
+    return float(np.ravel(losses)[0])
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """What a file of weights or of a checkpoint holds; raises TrainingError."""
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise TrainingError(f"{path}: {error}") from error
+
+
+def _supplies(
+    chosen: Settings, waves: bool
+) -> tuple[PairedBatches, Batches, Collection, Collection, dict[str, Any]]:
+    """Batches to learn from and of held-out sound, speech and noise of the first, and a summary."""
+    sides = _from_dataset(chosen) if chosen.data.dataset else _from_folders(chosen)
     mixers = []
-    for side, what in enumerate(("trained on", "held out")):
-        chosen: list[Collection | None] = [pair[side] for pair in parts]
-        told, noises, responses = chosen
-        if told is None or noises is None or not (told.recordings and noises.recordings):
+    for (speech, noise, rooms), what in zip(sides, ("trained on", "held out"), strict=True):
+        if not (speech.recordings and noise.recordings):
             raise TrainingError(f"too few voices or noises: none is left to be {what}")
-        log.info("%s: %.2f h of speech, %.2f h of noise", what, told.hours, noises.hours)
-        mixers.append(Mixer(told, noises, responses, replace(Recipe(), clean=args.clean)))
-    size = (args.clips, args.frames)
+        log.info("%s: %.2f h of speech, %.2f h of noise", what, speech.hours, noise.hours)
+        mixers.append(Mixer(speech, noise, rooms, chosen.mixing))
+    spec, size = chosen.model, (chosen.batch.clips, chosen.batch.frames)
+    speech, noise, rooms = sides[0]
+    both = [collection for side in sides for collection in side[:2]]
     data = {
-        "speech_hours": round(speech.hours, 2),
-        "noise_hours": round(noise.hours, 2),
-        "rooms": len(rooms.recordings) if rooms else 0,
+        "speech_hours": round(sum(side[0].hours for side in sides), 2),
+        "noise_hours": round(sum(side[1].hours for side in sides), 2),
+        "rooms": sum(len(side[2].recordings) for side in sides if side[2] is not None),
         "skipped_files": len(speech.skipped) + len(noise.skipped),
-        "data": sorted({r.name.split("/")[0] for c in (speech, noise) for r in c.recordings}),
+        "data": sorted({r.name.split("/")[0] for c in both for r in c.recordings}),
     }
     return (
-        Batches(mixers[0], spec, *size, seed=2 * args.seed),
-        Batches(mixers[1], spec, *size, seed=2 * args.seed + 1),
+        PairedBatches(mixers[0], spec, *size, seed=2 * chosen.seed, waves=waves),
+        Batches(mixers[1], spec, *size, seed=2 * chosen.seed + 1, waves=waves),
+        speech,
+        noise,
         data,
     )
 
 
-def _describe_run(
-    args: argparse.Namespace, spec: ModelSpec, data: dict[str, Any], held_out: Batch
-) -> None:
-    """Leave beside the checkpoint what an export of it needs to know."""
+Side = tuple[Collection, Collection, Collection | None]
+"""Speech, noise and rooms."""
+
+
+def _from_dataset(chosen: Settings) -> tuple[Side, Side]:
+    """Both sides of a built dataset: what is trained on, what is held out."""
+    from training.dataset import collections
+
+    if chosen.data.speech or chosen.data.noise or chosen.data.rir:
+        raise TrainingError("--dataset takes the place of --speech, --noise and --rir: leave out")
+    assert chosen.data.dataset is not None
+    return collections(chosen.data.dataset, "train"), collections(chosen.data.dataset, "valid")
+
+
+def _from_folders(chosen: Settings) -> tuple[Side, Side]:
+    """The same of folders, decoded and divided here."""
+    data, rate = chosen.data, chosen.model.sample_rate
+    if not (data.speech and data.noise):
+        raise TrainingError("nothing to learn from: give --speech and --noise, or --dataset")
+    cache = data.cache or chosen.out / "cache"
+    speech = split(load(data.speech, rate, cache / "speech"), data.held_out)
+    noise = split(load(data.noise, rate, cache / "noise"), data.held_out)
+    if not data.rir:
+        return (speech[0], noise[0], None), (speech[1], noise[1], None)
+    rooms = split(load(data.rir, rate, cache / "rir"), data.held_out)
+    return (speech[0], noise[0], rooms[0]), (speech[1], noise[1], rooms[1])
+
+
+def _describe_run(chosen: Settings, data: dict[str, Any], held_out: Batch) -> None:
+    """Leave beside the checkpoint what repeating it and exporting it take."""
     training = data | {
-        "preset": args.preset,
-        "seed": args.seed,
+        "preset": chosen.preset,
+        "seed": chosen.seed,
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
     }
     told = {
-        "spec": asdict(spec),
+        "spec": asdict(chosen.model),
         "training": training,
-        "frames_per_step": args.clips * args.frames,
+        "frames_per_step": chosen.batch.clips * chosen.batch.frames,
     }
-    np.save(args.out / "levels.npy", held_out.noisy_db)
-    (args.out / "run.json").write_text(json.dumps(told, indent=1))
+    np.save(chosen.out / "levels.npy", held_out.noisy_db)
+    replace_file(chosen.out / "run.json", json.dumps(told, indent=1).encode())
+    replace_file(chosen.out / settings.FILE, settings.to_toml(chosen).encode())
 
 
 def _commit() -> str:
@@ -207,84 +612,3 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return found.stdout.strip()
-
-
-def _learn(
-    model: Any,
-    batches: Iterator[Batch],
-    validation: list[Batch],
-    progress: Progress,
-    args: argparse.Namespace,
-    table: _Table,
-    checkpoint: Path,
-) -> None:
-    """Update until the run is over; look at held-out sound and save now and then."""
-    losses: list[Any] = []
-    before = time.monotonic()
-    while (share := progress.share(args.steps, args.minutes)) < 1.0:
-        model.optimizer.learning_rate = learning_rate(share, args.rate)
-        batch = next(batches)
-        model.reset_metrics()  # Keras would average the losses of a whole run
-        losses.append(model.train_on_batch(batch.noisy_db, [batch.spectra, batch.speech]))
-        progress.step += 1
-        now = time.monotonic()
-        progress.spent_s += min(now - before, _LONGEST_STEP_S)
-        before = now
-        over = progress.share(args.steps, args.minutes) >= 1.0
-        if progress.step % args.validate == 0 or over:
-            table.write(progress, learning_rate(share, args.rate), losses, _look(model, validation))
-            losses.clear()
-            _save(checkpoint, model, progress)
-
-
-def _look(model: Any, validation: list[Batch]) -> np.ndarray:
-    """Mean losses on held-out sound: total, spectral, speech."""
-    found = []
-    for batch in validation:
-        model.reset_metrics()
-        found.append(model.test_on_batch(batch.noisy_db, [batch.spectra, batch.speech])[:3])
-    return np.mean(np.array(found, np.float64), axis=0)
-
-
-class _Table:
-    """The run's log: one line of a CSV file, and one on the screen, per look."""
-
-    columns = ("step", "minutes", "rate", "loss", "gain", "speech", "held_out", "held_out_gain")
-
-    def __init__(self, path: Path, append: bool) -> None:
-        self._path = path
-        if not append:
-            path.write_text(",".join(self.columns) + "\n")
-
-    def write(self, at: Progress, rate: float, losses: list[Any], held_out: np.ndarray) -> None:
-        mean = np.mean(np.array([found[:3] for found in losses], np.float64), axis=0)
-        row = [at.step, round(at.spent_s / 60.0, 2), f"{rate:.2e}"]
-        row += [round(float(value), 4) for value in (*mean, *held_out[:2])]
-        with self._path.open("a", newline="") as file:
-            csv.writer(file).writerow(row)
-        log.info(
-            ", ".join(f"{name} {value}" for name, value in zip(self.columns, row, strict=True))
-        )
-
-
-def _save(path: Path, model: Any, progress: Progress) -> None:
-    """Weights, optimiser and place in the run, in one file."""
-    from training import networks
-
-    arrays = networks.weights_of(model)
-    for k, variable in enumerate(model.optimizer.variables):
-        arrays[f"optimiser.{k}"] = np.asarray(variable)
-    arrays["step"], arrays["spent_s"] = np.array(progress.step), np.array(progress.spent_s)
-    networks.save(path, arrays)
-
-
-def _restore(path: Path, model: Any) -> Progress:
-    """Put back what ``_save`` wrote."""
-    from training import networks
-
-    with np.load(path) as file:
-        arrays = dict(file)
-    networks.set_weights(model, arrays)
-    for k, variable in enumerate(model.optimizer.variables):
-        variable.assign(arrays[f"optimiser.{k}"])
-    return Progress(int(arrays["step"]), float(arrays["spent_s"]))
