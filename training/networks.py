@@ -19,7 +19,9 @@ from engine.stft import Float
 
 try:
     from keras import ops
+    from keras.ops import shape as shape_of
 except ImportError:  # Keras 2.14
+    from tensorflow import shape as shape_of
     from tensorflow.experimental import numpy as ops
 
 NORMALISATIONS = ("training", "running", "clip")
@@ -245,8 +247,7 @@ class Together(keras.layers.Layer):
     """What ``Alone`` took apart, as before; ``like`` (batch, time, any) tells the length."""
 
     def call(self, frames: Any, like: Any) -> Any:
-        n = frames.shape[-1]
-        return ops.reshape(frames, (-1, ops.shape(like)[1], n))
+        return ops.reshape(frames, (-1, shape_of(like)[1], frames.shape[-1]))
 
 
 def build(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.stft import stft, to_db
+from engine.stft import istft, stft, to_db, window
 from tests.training.conftest import voice
 from training.batches import Batches, batch_of, make_batch, statistics
 from training.mixing import Mixer, Mixture
@@ -115,3 +115,38 @@ def test_a_silent_clip_is_silence_to_the_loss():
     np.testing.assert_allclose(batch.noisy_db, CLASSIC.floor_db, atol=1e-4)  # float32's logarithm
     assert not batch.spectra.any()
     assert not batch.speech.any()
+
+
+def test_clean_levels_are_the_engine_s_view_of_the_clean_speech(mixer, rng):
+    mixture = mixer.draw(rng, 20 * 512)
+    wanted = to_db(stft(mixture.clean, CLASSIC), CLASSIC)[:, :250]
+    np.testing.assert_array_equal(make_batch([mixture], CLASSIC).clean_db[0], wanted)
+
+
+@pytest.mark.parametrize("above", ["hold", "zero"])
+def test_waves_are_the_noisy_spectrum_and_the_clean_sound(rng, above):
+    spec = replace(CLASSIC, above=above)
+    clean = voice(rng, 2.0, 11_025)[: 40 * 512]
+    noisy = clean + 0.01 * rng.standard_normal(len(clean)).astype(np.float32)
+    assert make_batch([Mixture(noisy, clean, 10.0)], spec).waves is None
+    batch = make_batch([Mixture(noisy, clean, 10.0)], spec, waves=True)
+    real, imaginary, sound = np.split(batch.waves[0], [513, 1026], axis=-1)
+    np.testing.assert_allclose(
+        np.hypot(real, imaginary)[:, :250], batch.spectra[0, :, :250], rtol=1e-4, atol=1e-6
+    )
+    spectra = stft(clean, spec)
+    if above == "zero":
+        spectra[:, 250:] = 0.0
+        assert not real[:, 250:].any()
+    wanted = istft(spectra, spec)
+    scale = (wanted @ wanted) / (wanted @ sound.ravel())
+    np.testing.assert_allclose(scale * sound.ravel(), wanted, atol=1e-5)
+    # One scale for spectra and sound, and the voice near an RMS of 1 between its pauses.
+    full_scale = 2.0 / window("hann", 1024).sum()
+    assert real[20, 30] == pytest.approx(full_scale * stft(noisy, spec)[20, 30].real / scale)
+    assert 0.3 < sound.std() < 1.1
+
+
+def test_a_supply_makes_waves_when_asked(mixer):
+    batch = Batches(mixer, CLASSIC, 2, 20, seed=3, waves=True)[0]
+    assert batch.waves.shape == (2, 20, 2 * 513 + 512)

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+
+from engine.errors import TrainingError
+from training.networks import (
+    PRESETS,
+    Harmonics,
+    Preset,
+    RunningStandardise,
+    answers,
+    build,
+    combs,
+    from_weights,
+    preset_of,
+    save,
+    set_weights,
+    weights_of,
+)
+
+TINY = PRESETS["tiny"]
+LEVELS = replace(TINY, output="clean_db", loss="level")
+KINDS = {
+    "gain": TINY,
+    "running": replace(TINY, normalisation="running"),
+    "pitch": replace(TINY, pitches=12),
+    "bare": replace(TINY, front=0),
+    "levels": LEVELS,
+    "levels-clip": replace(LEVELS, front=0, normalisation="clip"),
+    "gain-alone": replace(TINY, memory=False),
+    "thesis": PRESETS["thesis-tiny"],
+}
+N_BINS = 30
+
+
+@pytest.fixture
+def statistics(rng):
+    return (
+        rng.uniform(-80, -60, N_BINS).astype(np.float32),
+        rng.uniform(10, 20, N_BINS).astype(np.float32),
+    )
+
+
+@pytest.fixture
+def levels(rng):
+    return rng.uniform(-100, -20, (2, 25, N_BINS)).astype(np.float32)
+
+
+def trainable(model):
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+# The thesis's own figures, and what of them our statistics of the levels add (250 means and
+# deviations, not trained).
+@pytest.mark.parametrize(
+    ("preset", "n_parameters"), [("thesis-multi", 5_889_274), ("thesis-single", 19_345_658)]
+)
+def test_the_thesis_networks_have_its_parameters(preset, n_parameters):
+    model = build(preset, np.zeros(250, np.float32), np.ones(250, np.float32))
+    assert trainable(model) == n_parameters
+    assert model.count_params() == n_parameters + 2 * 250
+
+
+def test_the_classic_preset_has_its_parameters():
+    model = build("classic", np.zeros(250, np.float32), np.ones(250, np.float32))
+    front = 250 * 256 + 256
+    lstm = 4 * 400 * (256 + 400 + 1) + 4 * 400 * (400 + 400 + 1)
+    heads = (400 + 256) * 251 + 251
+    assert model.count_params() == front + lstm + heads + 2 * 250
+
+
+def test_each_row_of_the_thesis_changes_one_thing():
+    names = ["thesis-multi", *(f"thesis-multi-{n}" for n in ("statistics", "sequences", "linear"))]
+    names += ["thesis-multi-gain", "thesis-multi-spectral"]
+    for before, after in pairwise(names):
+        one, other = PRESETS[before], PRESETS[after]
+        changed = {f.name for f in fields(Preset) if getattr(one, f.name) != getattr(other, f.name)}
+        # A loss goes with the output that it can be of.
+        assert len(changed - {"loss"}) == 1 or changed == {"loss"}, (before, after)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_survive_a_file_and_say_what_they_belong_to(kind, statistics, levels, tmp_path):
+    model = build(KINDS[kind], *statistics)
+    save(tmp_path / "weights.npz", weights_of(model) | {"step": np.array(7)})
+    with np.load(tmp_path / "weights.npz") as file:
+        weights = dict(file)
+    assert preset_of(weights) == KINDS[kind]
+    again = from_weights(weights)
+    for ours, theirs in zip(answers(model, levels), answers(again, levels), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_of_another_network_are_refused(statistics):
+    model = build(TINY, *statistics)
+    weights = weights_of(model)
+    with pytest.raises(TrainingError, match="another network"):
+        set_weights(model, {name: w for name, w in weights.items() if name != "lstm1.0"})
+    with pytest.raises(TrainingError, match="another network"):
+        set_weights(model, weights | {"front.0": weights["front.0"][:-1]})
+    with pytest.raises(TrainingError, match="not the weights of a network"):
+        from_weights({"conv.0": np.ones(3)})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_are_in_range_and_finite(kind, statistics, levels):
+    outputs = answers(build(KINDS[kind], *statistics), levels)
+    assert outputs[0].shape == levels.shape
+    for output in outputs:
+        assert output.dtype == np.float32
+        assert np.isfinite(output).all()
+    if KINDS[kind].output == "softmax":
+        np.testing.assert_allclose(outputs[0].sum(axis=-1), 1.0, rtol=1e-5)
+    elif KINDS[kind].output == "gain":
+        assert outputs[1].shape == (2, 25, 1)
+        assert all(y.min() >= 0.0 and y.max() <= 1.0 for y in outputs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_whole_clip_statistics_know_the_future(kind, statistics, levels):
+    model = build(KINDS[kind], *statistics)
+    changed = levels.copy()
+    changed[:, 20:] = -30.0
+    before, after = answers(model, levels)[0], answers(model, changed)[0]
+    causal = bool(np.allclose(before[:, :20], after[:, :20], atol=1e-6))
+    assert causal == (KINDS[kind].normalisation != "clip")
+    assert not np.allclose(before[:, 20:], after[:, 20:], atol=1e-6)
+
+
+def test_without_memory_frames_do_not_know_of_each_other(statistics, levels):
+    order = np.random.default_rng(1).permutation(25)
+    for kind, alike in (("gain-alone", True), ("gain", False)):
+        model = build(KINDS[kind], *statistics)
+        shuffled = answers(model, levels[:, order])[0]
+        same = np.allclose(answers(model, levels)[0][:, order], shuffled, atol=1e-6)
+        assert same == alike
+
+
+def test_running_statistics_are_those_of_the_recursion(statistics, levels):
+    mean, deviation = statistics
+    layer = RunningStandardise(name="running")
+    found = [np.asarray(y) for y in layer(levels)]
+    kept = np.float32(0.9)
+    layer.set_weights([mean, deviation, np.array([kept])])
+    found = [np.asarray(y) for y in layer(levels)]
+    m, v = np.tile(mean, (2, 1)).astype(float), np.tile(deviation**2, (2, 1)).astype(float)
+    for t in range(25):
+        m = kept * m + (1 - kept) * levels[:, t]
+        v = kept * v + (1 - kept) * (levels[:, t] - m) ** 2
+        wanted = ((levels[:, t] - m) / np.sqrt(v), m, np.sqrt(v))
+        for ours, theirs in zip(wanted, found, strict=True):
+            np.testing.assert_allclose(theirs[:, t], ours, rtol=1e-4, atol=1e-4)  # float32
+
+
+def test_running_statistics_survive_silence_and_an_hour():
+    """Nothing overflows where frames are as long ago as float32 can tell."""
+    layer = RunningStandardise(name="running")
+    silence = np.full((1, 3000, 2), -100.0, np.float32)
+    silence[0, -1] = 0.0
+    layer(silence)
+    standard, mean, deviation = (np.asarray(y) for y in layer(silence))
+    assert deviation.min() == pytest.approx(3.0)
+    np.testing.assert_allclose(mean[0, -2], -100.0, atol=1e-3)
+    assert np.isfinite(standard).all()
+
+
+def test_harmonics_tell_the_pitch_and_not_the_level(rng):
+    rate, n_fft, bin_hz = 11_025, 1024, 11_025 / 1024
+    t = np.arange(n_fft) / rate
+    layer = Harmonics(96, name="pitch")
+    layer(np.zeros((1, 1, 250), np.float32))
+    layer.set_weights([combs(250, 96, bin_hz)])
+    pitches = np.geomspace(70.0, 400.0, 96)
+    found = []
+    for pitch_hz in (90.0, 137.0, 210.0, 330.0):
+        sound = sum(np.sin(2 * np.pi * k * pitch_hz * t) / k for k in range(1, 12))
+        sound = sound + 0.01 * rng.standard_normal(n_fft)
+        db = 20 * np.log10(np.abs(np.fft.rfft(sound * np.hanning(n_fft)))[:250] + 1e-9)
+        salience = np.asarray(layer(db[np.newaxis, np.newaxis].astype(np.float32)))[0, 0]
+        louder = np.asarray(layer((db + 20.0)[np.newaxis, np.newaxis].astype(np.float32)))[0, 0]
+        np.testing.assert_allclose(louder, salience, atol=1e-4)  # sums of 250 levels in float32
+        found.append(pitches[np.argmax(salience)] / pitch_hz)
+        assert salience.max() > 1.0  # ten decibels between harmonics and what lies between
+    np.testing.assert_allclose(found, 1.0, atol=0.03)
+    noise_db = 20 * np.log10(np.abs(np.fft.rfft(rng.standard_normal(n_fft)))[:250])
+    assert np.asarray(layer(noise_db[np.newaxis, np.newaxis].astype(np.float32))).max() < 0.6
+
+
+def test_combs_ignore_loudness_at_any_distance_of_bins():
+    for n_bins, bin_hz in ((250, 11_025 / 1024), (481, 50.0)):
+        made = combs(n_bins, 48, bin_hz)
+        np.testing.assert_allclose(made.sum(axis=0), 0.0, atol=1e-6)
+        np.testing.assert_allclose(np.maximum(made, 0.0).sum(axis=0).max(), 0.1, rtol=0.05)
+
+
+def test_what_does_not_fit_together_is_told():
+    with pytest.raises(TrainingError, match="found 'minmax'"):
+        Preset(0, (8,), normalisation="minmax")
+    with pytest.raises(TrainingError, match="output softmax cannot be learnt with loss level"):
+        Preset(0, (8,), output="softmax", loss="level")
+    with pytest.raises(TrainingError, match="thesis-multi"):
+        build("thesis", np.zeros(3, np.float32), np.ones(3, np.float32))
+
+
+def test_layers_run_on_tensorflow_s_numpy(statistics, levels, monkeypatch):
+    """The operations of Keras 2.14, which has none of its own."""
+    from tensorflow import shape
+    from tensorflow.experimental import numpy as operations
+
+    import training.networks
+
+    for kind in ("running", "pitch", "levels-clip", "thesis"):
+        keras.utils.set_random_seed(1)
+        wanted = answers(build(KINDS[kind], *statistics), levels)
+        with monkeypatch.context() as patch:
+            patch.setattr(training.networks, "ops", operations)
+            patch.setattr(training.networks, "shape_of", shape)
+            keras.utils.set_random_seed(1)
+            found = answers(build(KINDS[kind], *statistics), levels)
+        np.testing.assert_allclose(found[0], wanted[0], rtol=1e-4, atol=1e-5)
