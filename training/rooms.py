@@ -61,7 +61,7 @@ def bank(
     path = cache / f"rooms-{sample_rate}-{n_rooms}-{seed}-{_RULES}.npz"
     try:
         # Opened here: of a file that is cut off, numpy would leave the handle open.
-        with path.open("rb") as file, np.load(file) as kept:
+        with path.open("rb") as kept_file, np.load(kept_file) as kept:
             return [kept[f"arr_{k}"] for k in range(n_rooms)]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         log.info("simulating %d rooms", n_rooms)

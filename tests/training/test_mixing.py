@@ -185,6 +185,20 @@ def test_no_voice_is_drawn_more_often_than_its_share(rng):
     np.testing.assert_allclose(mixer._chance, [0.5, 0.625, 0.75, 0.875, 1.0])
 
 
+def test_a_pause_with_hiss_is_not_made_a_voice(noise, rng):
+    """Ten seconds of hiss 50 dB under 8 s of a voice: alone it is never a target."""
+    sound = np.concatenate([3e-4 * rng.standard_normal(10 * RATE), voice(rng, 8.0, RATE)])
+    recipe = Recipe(noise_only=0.0, muted=0.0, room=0.0, no_lows=0.0, equaliser_db=1e-3, **NO_CALL)
+    mixer, heard = Mixer(collection("voice", [sound]), noise, recipe=recipe), 0
+    for _ in range(30):
+        made = mixer.draw(rng, 20_000)
+        power = np.abs(np.fft.rfft(made.clean)) ** 2
+        # A quarter of the hiss is above 4 kHz, and next to nothing of the voice.
+        assert power[len(power) * 8 // 11 :].sum() <= 0.05 * power.sum()
+        heard += made.clean.any()
+    assert 2 < heard < 25
+
+
 def test_what_a_call_does_keeps_heard_and_wanted_in_step(speech, noise):
     """Every clip through everything that a line does, of voices without noise."""
     calls = Recipe(clean=1.0, noise_only=0.0, room=0.0, muted=0.0, clipped=0.0)
