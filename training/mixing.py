@@ -42,6 +42,8 @@ _LEVEL_FRAME_S = 0.02
 _PAUSE_UNDER_DB = 15.0
 _LEVEL_PIECES, _LEVEL_PIECE_S = 10, 2.0
 
+_FADE_S = 0.01
+
 
 class Mixture(NamedTuple):
     """What the network hears, and what it should let through."""
@@ -284,6 +286,11 @@ class Mixer:
             level_db = max(level_db, self._level_db(k) - _PAUSE_UNDER_DB)
             if math.isfinite(level_db):
                 part = part * np.float32(10.0 ** ((rng.normal(0.0, 2.0) - level_db) / 20.0))
+                # Cut within a word, it would begin and end with a click that is wanted.
+                fade = min(len(part) // 2, int(_FADE_S * rate))
+                ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+                part[:fade] *= ramp
+                part[len(part) - fade :] *= ramp[::-1]
             room = min(len(part), n_samples - position)
             made[position : position + room] = part[:room]
             position += room + int(rng.exponential(0.3) * rate)
