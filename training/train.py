@@ -86,6 +86,16 @@ class Progress:
         """Whether there is nothing more to learn: its length, or nothing gained by more."""
         return self.share(run) >= 1.0 or 0 < run.patience <= self.stale
 
+    def judge(self, held_out: float, optimiser: Optimiser) -> bool:
+        """Take note of the loss that a look found; returns whether none was lower before."""
+        if held_out < self.best:
+            self.best, self.stale = held_out, 0
+            return True
+        self.stale += 1
+        if optimiser.schedule == "plateau" and self.stale % optimiser.plateau_looks == 0:
+            self.factor *= optimiser.plateau_factor
+        return False
+
     def arrays(self) -> dict[str, np.ndarray]:
         """For a checkpoint."""
         plain = asdict(self) | {"looks": np.array(self.looks).reshape(-1, len(Look._fields))}
@@ -400,15 +410,8 @@ def _look(
             f"the loss is {held_out} at step {progress.step}: a lower --rate, or begin again "
             f"with the weights before it (--start {chosen.out})"
         )
-    if held_out < progress.best:
-        progress.best, progress.stale = held_out, 0
+    if progress.judge(held_out, chosen.optimiser):
         leaving.save_best(weights, progress)
-    else:
-        progress.stale += 1
-        if chosen.optimiser.schedule == "plateau" and (
-            progress.stale % chosen.optimiser.plateau_looks == 0
-        ):
-            progress.factor *= chosen.optimiser.plateau_factor
     since = progress.looks[-1].step if progress.looks else 0
     look = Look(
         look=len(progress.looks) + 1,

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import argparse
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.errors import ModelError, TrainingError
+from training import settings
+from training.losses import Weights
+from training.networks import Preset
+from training.settings import CLASSIC, FULLBAND, Data, Settings
+
+
+def told(*options: str) -> Settings:
+    parser = argparse.ArgumentParser()
+    settings.add_arguments(parser)
+    return settings.settings(parser.parse_args(options))
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        """
+        preset = "small"
+        out = "runs/mine"
+        devices = 2
+        [model]
+        setting = "fullband"
+        n_bins = 400
+        [data]
+        speech = ["voices", "/other/voices"]
+        noise = ["noise"]
+        [mixing]
+        clean = 1
+        snr_db = [-5, 0, 20.5]
+        [optimiser]
+        rate = 0.002
+        [run]
+        minutes = 90
+        [loss]
+        eaten = 1.5
+        """
+    )
+    return path
+
+
+def test_the_file_says_it_and_options_override_it(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    more = ("--rate=0.5", "--noise", "more", "--steps=7", "--set=loss.sdr=0", "--set=preset=tiny")
+    found = told(str(file), *more)
+    assert found.out == tmp_path / "runs" / "mine"
+    assert found.data.speech == (tmp_path / "voices", Path("/other/voices"))
+    # What the command line names is where the command was given.
+    assert found.data.noise == (tmp_path.parent / "more",)
+    assert found.model == replace(FULLBAND, n_bins=400)
+    assert found.mixing.snr_db == (-5.0, 0.0, 20.5)
+    assert (found.mixing.clean, found.optimiser.rate, found.devices) == (1.0, 0.5, "2")
+    assert (found.run.steps, found.run.minutes) == (7, None)
+    assert (dict(found.loss), found.preset) == ({"eaten": 1.5, "sdr": 0}, "tiny")
+
+
+def test_without_a_file_the_defaults_hold(tmp_path):
+    found = told(f"--out={tmp_path}")
+    assert found == Settings(out=tmp_path)
+    assert (found.model, found.data) == (CLASSIC, Data())
+
+
+def test_what_was_used_is_written_so_that_it_reads_the_same(file, tmp_path):
+    awkward = 'C:\\data "raw"\t\x7f ü'
+    chosen = told(str(file), "--speech", awkward, f"--set=model.description={awkward!s}")
+    (tmp_path / "left.toml").write_text(settings.to_toml(chosen), encoding="utf-8")
+    assert told(str(tmp_path / "left.toml")) == chosen
+    # Every field of every table is there: another default tomorrow changes nothing.
+    tables = tomllib.loads(settings.to_toml(chosen))
+    assert set(tables["mixing"]) == set(chosen.mixing.__slots__)
+    assert set(tables["optimiser"]) == set(chosen.optimiser.__slots__)
+
+
+def test_resuming_takes_the_settings_that_the_run_left(file):
+    chosen = told(str(file))
+    chosen.out.mkdir(parents=True)
+    (chosen.out / settings.FILE).write_text(settings.to_toml(chosen))
+    assert told(f"--out={chosen.out}", "--resume") == chosen
+    longer = told(f"--out={chosen.out}", "--resume", "--minutes=120")
+    assert longer == replace(chosen, run=replace(chosen.run, minutes=120.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sead = 2", "sead is no setting; there are out, preset, seed"),
+        ("[optimiser]\nspeed = 2", "optimiser.speed is no setting; there are rate, schedule"),
+        ("[data]\nspeech = 'a'\n[datas]", "datas is no setting"),
+        ("seed = 'x'", "seed should be a whole number, found 'x'"),
+        ("seed = true", "seed should be a whole number, found True"),
+        ("seed = -1", "seed should be within 0"),
+        ("[run]\ntracks = 1", "run.tracks should be true or false, found 1"),
+        ("[batch]\nclips = 1.5", "batch.clips should be a whole number, found 1.5"),
+        ("[batch]\nclips = 0", "batch.clips should be within 1"),
+        ("[mixing]\nsnr_db = [1, 2]", r"mixing.snr_db should be a list of 3, found \[1, 2\]"),
+        ("[mixing]\nsnr_db = [1, 2, 'x']", "mixing.snr_db should be a number, found 'x'"),
+        ("[data]\nspeech = [1]", "data.speech should be a path, found 1"),
+        ("[optimiser]\nschedule = 'steps'", "optimiser.schedule should be one of cosine, "),
+        ("[optimiser]\nrate = nan", "optimiser.rate should be within"),
+        ("[run]\nsteps = 1\nminutes = 1", "run.steps and run.minutes cannot both"),
+        ("[model]\nsetting = 'tape'", "model.setting should be one of classic, fullband"),
+        ("[model]\nhops = 3", "model.hops is no setting"),
+        ("devices = 'both'", "devices should be a number or all, found 'both'"),
+        ("run = 3", "run should be a table of settings, found 3"),
+        ("model = 3", "model should be a table of settings, found 3"),
+        ("loss = 3", "loss should be a table of settings, found 3"),
+        ("seed = ", "mine.toml: "),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(TrainingError, match=message) as error:
+        told(str(path), f"--out={tmp_path}")
+    assert "\n" not in str(error.value)
+
+
+def test_settings_that_no_model_can_have_are_told(tmp_path):
+    with pytest.raises(ModelError, match="n_bins should be within 1…513, found 999"):
+        told(f"--out={tmp_path}", "--set=model.n_bins=999")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "no folder for the run: give --out"),
+        (["--out=x", "--set=optimiser.clip"], "--set wants TABLE.KEY=VALUE"),
+        (["--out=x", "--set=seed.x=1", "--seed=2"], "seed should be a table of settings"),
+        (["nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_wrong_options_are_named_in_one_line(options, message):
+    with pytest.raises(TrainingError, match=message):
+        told(*options)
+
+
+def test_tables_of_other_modules_are_checked_alike():
+    assert settings.table(Weights, {"eaten": 1}, "loss") == Weights(eaten=1.0)
+    base = Preset(8, (4,))
+    assert settings.table(Preset, {"units": [9, 9]}, "network", base) == Preset(8, (9, 9))
+    with pytest.raises(TrainingError, match="output should be one of"):
+        settings.table(Preset, {"output": "song"}, "network", base)
