@@ -135,6 +135,8 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         raise TrainingError(
             f"{chosen.out} holds a run already: go on with --resume, or choose another folder"
         )
+    # What processor it found is nothing to read between our lines.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     # TensorFlow wants to know of other hosts before it does anything.
     strategy, is_first = _strategy(chosen)
     from training import losses, networks, objectives
@@ -203,10 +205,8 @@ class Learner:
 
         from training import networks
 
-        self.objective, self._strategy = objective, strategy
+        self.objective = objective
         self._has_average = chosen.optimiser.average > 0.0
-        # Keras 2 divides a batch among devices itself; Keras 3 hands each of them the whole.
-        self._divides, self._built = strategy is not None and hasattr(keras, "ops"), False
         with strategy.scope() if strategy is not None else nullcontext():
             self.model = networks.build(
                 preset, mean_db, deviation_db, chosen.model.sample_rate / chosen.model.n_fft
@@ -223,23 +223,23 @@ class Learner:
                 jit_compile=_compiled(),
             )
             self.model.optimizer.build(self.model.trainable_variables)
+        self._keras = self.model if strategy is None else _Together(self.model, strategy)
 
     def learn(self, batch: Batch, rate: float) -> float:
         """One update; returns the loss before it."""
         self.model.optimizer.learning_rate = rate
         self.model.reset_metrics()  # Keras 2 would average the losses of a whole run
-        return _total(self.model.train_on_batch(*self._shares(batch)))
+        return _total(self._keras.train_on_batch(batch.noisy_db, self.objective.targets(batch)))
 
     def look(self, batches: list[Batch]) -> tuple[float, float]:
         """Mean loss and the thesis's accuracy, nothing being learnt."""
         losses, accuracies = [], []
         for batch in batches:
             self.model.reset_metrics()
-            losses.append(_total(self.model.test_on_batch(*self._shares(batch))))
-            found = self.model.predict_on_batch(batch.noisy_db)
+            targets = self.objective.targets(batch)
+            losses.append(_total(self._keras.test_on_batch(batch.noisy_db, targets)))
+            found = self._keras.predict_on_batch(batch.noisy_db)
             outputs = found if isinstance(found, list) else [found]
-            # Several devices answer the whole each, one after the other.
-            outputs = [np.asarray(output)[: len(batch.noisy_db)] for output in outputs]
             accuracies.append(self.objective.accuracy(batch, outputs))
         return float(np.mean(losses)), float(np.mean(accuracies))
 
@@ -289,28 +289,61 @@ class Learner:
                 raise TrainingError("the checkpoint is of another optimiser: resume it as it began")
             variable.assign(arrays[f"optimiser.{k}"])
 
-    def _shares(self, batch: Batch) -> tuple[Any, Any]:
-        """What goes in and what is compared with, divided among the devices where need be."""
-        arrays = [batch.noisy_db, *self.objective.targets(batch)]
-        if self._divides:
-            if not self._built:  # Keras 3 makes its metrics from the shapes of plain arrays
-                self.model.test_on_batch(arrays[0], arrays[1:])
-                self._built = True
-            arrays = [self._divided(array) for array in arrays]
-        return arrays[0], arrays[1:]
 
-    def _divided(self, array: np.ndarray) -> Any:
-        """Each device's clips, on this host as on any other."""
+class _Together:
+    """Keras's own steps on several devices or hosts, with the batch divided among them.
+
+    ``train_on_batch`` of Keras 3 hands each device the whole batch, and fails on several
+    hosts (3.15: it takes the mean of losses along an axis they have not).
+    """
+
+    def __init__(self, model: Any, strategy: Any) -> None:
         import tensorflow as tf
 
-        whole = tf.convert_to_tensor(array)
-        n = len(array) // self._strategy.num_replicas_in_sync
+        self._model, self._strategy, self._is_built = model, strategy, False
+        self._predict = tf.function(model.predict_step)
+        self._train, self._test = (self._mean(s) for s in (model.train_step, model.test_step))
 
-        def part(context: Any) -> Any:
-            start = context.replica_id_in_sync_group * n
-            return whole[start : start + n]
+    def train_on_batch(self, noisy_db: Float, targets: list[Float]) -> float:
+        """One update by all; returns the mean loss."""
+        return float(self._train(self._divided(noisy_db, targets)))
 
-        return self._strategy.experimental_distribute_values_from_function(part)
+    def test_on_batch(self, noisy_db: Float, targets: list[Float]) -> float:
+        """The mean loss."""
+        return float(self._test(self._divided(noisy_db, targets)))
+
+    def predict_on_batch(self, noisy_db: Float) -> Any:
+        """The answers of this host's first device."""
+        found = self._predict((noisy_db,))
+        return [np.asarray(output) for output in (found if isinstance(found, list) else [found])]
+
+    def _mean(self, step: Callable[[Any], dict[str, Any]]) -> Any:
+        import tensorflow as tf
+
+        def together(data: Any) -> Any:
+            losses = self._strategy.run(step, args=(data,))["loss"]
+            return self._strategy.reduce("MEAN", losses, axis=None)
+
+        return tf.function(together)
+
+    def _divided(self, noisy_db: Float, targets: list[Float]) -> Any:
+        """Each device's clips; every host makes the same batch and takes its part."""
+        import tensorflow as tf
+
+        if not self._is_built:  # Keras makes its metrics at the first step: not inside of one
+            with self._strategy.scope():
+                self._model.test_step((noisy_db[:1], [target[:1] for target in targets]))
+            self._model.reset_metrics()
+            self._is_built = True
+        n = len(noisy_db) // self._strategy.num_replicas_in_sync
+
+        def part(array: Float) -> Any:
+            whole = tf.convert_to_tensor(array)
+            return self._strategy.experimental_distribute_values_from_function(
+                lambda context: whole[(k := context.replica_id_in_sync_group * n) : k + n]
+            )
+
+        return part(noisy_db), [part(target) for target in targets]
 
 
 class _Leaving:
@@ -464,6 +497,7 @@ def _strategy(chosen: Settings) -> tuple[Any, bool]:
         raise TrainingError("several devices take Keras on TensorFlow: unset KERAS_BACKEND")
     import tensorflow as tf
 
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)  # each sum over devices is told
     first = True
     if hosts.get("cluster"):
         if chosen.run.steps is None:
