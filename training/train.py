@@ -298,9 +298,12 @@ class _Together:
     """
 
     def __init__(self, model: Any, strategy: Any) -> None:
+        import keras
         import tensorflow as tf
 
-        self._model, self._strategy, self._is_built = model, strategy, False
+        self._model, self._strategy = model, strategy
+        # Keras 3 cannot make its metrics within a step, Keras 2 only there.
+        self._is_built = not hasattr(keras, "ops")
         self._predict = tf.function(model.predict_step)
         self._train, self._test = (self._mean(s) for s in (model.train_step, model.test_step))
 
@@ -330,9 +333,10 @@ class _Together:
         """Each device's clips; every host makes the same batch and takes its part."""
         import tensorflow as tf
 
-        if not self._is_built:  # Keras makes its metrics at the first step: not inside of one
+        if not self._is_built:
+            one, *others = (tf.convert_to_tensor(array[:1]) for array in (noisy_db, *targets))
             with self._strategy.scope():
-                self._model.test_step((noisy_db[:1], [target[:1] for target in targets]))
+                self._model.test_step((one, others))
             self._model.reset_metrics()
             self._is_built = True
         n = len(noisy_db) // self._strategy.num_replicas_in_sync
