@@ -57,9 +57,9 @@ ROOMS = {
     "pyroomacoustics": ("training/rooms.py",),
     "dask": ("training/",),
     "distributed": ("training/",),
-    "pesq": ("training/evaluate.py",),
-    "pystoi": ("training/evaluate.py",),
-    "speechmos": ("training/evaluate.py",),
+    "pesq": ("training/scores.py",),
+    "pystoi": ("training/scores.py",),
+    "speechmos": ("training/scores.py",),
     "pyrnnoise": ("app/bench.py", "training/"),
     # Acquisition
     "requests": ("acquisition/",),

@@ -1,97 +1,61 @@
-"""How well a model file is heard: through the engine, against clean speech, in figures.
+"""How well model files are heard: through the engine, against clean speech, in figures.
 
-``denoise-app evaluate MODEL.onnx DIR`` with ``DIR/noisy/ID.flac``,
-``DIR/clean/ID.flac`` and ``DIR/manifest.csv`` (columns ``id`` and ``snr_db``). The model
-runs as it is shipped, at the files' own rate. Not here: Keras.
+``denoise-app evaluate MODEL.onnx… DIR`` with ``DIR/noisy/ID.flac``,
+``DIR/clean/ID.flac`` and ``DIR/manifest.csv`` (columns ``id`` and ``snr_db``). A model
+runs as it is shipped, at the files' own rate; what other programs made of the same clips
+gets rows of its own. Not here: Keras, and what a figure means (``scores``).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
-import soxr
 
-from engine.denoiser import Denoiser
 from engine.errors import TrainingError
-from engine.measure import si_sdr_db
-from engine.network import Estimate, Estimator, Network, State
-from engine.pipeline import Pipeline
+from engine.network import Network
 from engine.spec import ModelSpec
 from engine.stft import Float
+from training import spectrograms
 from training.export import describe
+from training.score_tables import CleanResult, Clip, clean_table, summary, table, told
+from training.scores import (
+    at_rate,
+    pesq_or_lowest,
+    score,
+    si_sdr_or_lowest,
+    thesis_figures,
+)
+from training.systems import (
+    Folder,
+    Item,
+    ModelFile,
+    Oracle,
+    Passthrough,
+    System,
+    Unprocessed,
+    frames,
+    items,
+    read,
+    through,
+)
 
 log = logging.getLogger("training")
 
 UNPROCESSED = "unprocessed"
 
-# The file goes through in blocks, as from a sound card: 10 ms at 48 kHz.
-_BLOCK = 480
-
 # No causal system here is later than this; a longer search finds echoes of the text.
 _LONGEST_DELAY_S = 0.25
-
-
-class Scores(NamedTuple):
-    """What is measured of one processed clip."""
-
-    pesq_wb: float
-    """ITU-T P.862.2, 1…4.64, at 16 kHz."""
-    pesq_nb: float
-    """ITU-T P.862.1, 1…4.55, at 8 kHz."""
-    stoi: float
-    """Taal et al. 2011, 0…1."""
-    estoi: float
-    """Jensen & Taal 2016, 0…1."""
-    si_sdr: float
-    """Le Roux et al. 2019 [dB], at 16 kHz."""
-    sig: float
-    """DNSMOS P.835, speech, 1…5."""
-    bak: float
-    """DNSMOS P.835, background, 1…5."""
-    ovrl: float
-    """DNSMOS P.835, overall, 1…5."""
-    p808: float
-    """DNSMOS P.808, 1…5."""
-
-
-HEADINGS = ("PESQ-WB", "PESQ-NB", "STOI", "ESTOI", "SI-SDR", "SIG", "BAK", "OVRL", "P.808")
-_DECIMALS = (2, 2, 3, 3, 1, 2, 2, 2, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One clip of a test set."""
-
-    name: str
-    snr_db: float
-    noisy: Path
-    clean: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Passthrough:
-    """An estimator that turns nothing down: the pipeline itself, heard through."""
-
-    spec: ModelSpec
-
-    def initial_state(self) -> State:
-        return ()
-
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
-        return Estimate(np.ones_like(noisy_db), np.ones(len(noisy_db), np.float32), state)
 
 
 def delay(clean: Float, processed: Float, longest: int) -> int:
@@ -110,168 +74,75 @@ def aligned(signal: Float, lag: int) -> Float:
     return np.concatenate([np.zeros(-lag, signal.dtype), signal[:lag]])
 
 
-def score(clean: Float, processed: Float, rate: int) -> Scores:
-    """Measure a clip against its clean speech, both (n_samples,) at ``rate`` and in step."""
-    from pesq import pesq
-    from pystoi import stoi
-    from speechmos import dnsmos
-
-    clean_16k, processed_16k = _at(clean, rate, 16_000), _at(processed, rate, 16_000)
-    clean_8k, processed_8k = _at(clean, rate, 8_000), _at(processed, rate, 8_000)
-    mos = dnsmos.run(np.clip(processed_16k, -1.0, 1.0), 16_000)
-    return Scores(
-        pesq_wb=pesq(16_000, clean_16k, processed_16k, "wb"),
-        pesq_nb=pesq(8_000, clean_8k, processed_8k, "nb"),
-        stoi=stoi(clean_16k, processed_16k, 16_000),
-        estoi=stoi(clean_16k, processed_16k, 16_000, extended=True),
-        si_sdr=si_sdr_db(clean_16k, processed_16k),
-        sig=float(mos["sig_mos"]),
-        bak=float(mos["bak_mos"]),
-        ovrl=float(mos["ovrl_mos"]),
-        p808=float(mos["p808_mos"]),
-    )
-
-
-def through(network: Estimator, sound: Float, rate: int) -> Float:
-    """A whole clip through the engine, block by block: (n_samples,), delay removed by it."""
-    pipeline = Pipeline(Denoiser(network), rate)
-    blocks = [pipeline.process(sound[k : k + _BLOCK]) for k in range(0, len(sound), _BLOCK)]
-    return np.concatenate([*blocks, pipeline.flush()])
-
-
-def items(folder: Path) -> list[Item]:
-    """The clips of a test set; raises TrainingError when it has no manifest or misses files."""
-    try:
-        with (folder / "manifest.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        found = [
-            Item(
-                row["id"],
-                float(row["snr_db"]),
-                folder / "noisy" / f"{row['id']}.flac",
-                folder / "clean" / f"{row['id']}.flac",
-            )
-            for row in rows
-        ]
-    except (OSError, KeyError) as error:
-        raise TrainingError(f"{folder}: no manifest.csv with id and snr_db: {error}") from error
-    missing = [path for item in found for path in (item.noisy, item.clean) if not path.is_file()]
-    if missing or not found:
-        raise TrainingError(f"{folder}: {len(missing)} files are missing, first: {missing[:1]}")
-    return found
-
-
-Scored = list[tuple[Item, Scores]]
-
-
 def evaluate(
-    systems: Mapping[str, Path | None], folder: Path, workers: int = 0
-) -> dict[str, Scored]:
-    """Score every clip of a test set after each of some models.
+    systems: Mapping[str, tuple[System, ModelSpec | None]], found: Sequence[Item], workers: int = 0
+) -> dict[str, list[Clip]]:
+    """Score every clip of a test set after each of some systems.
 
     A system's delay is estimated on each clip, and its median over all clips removed.
 
     Parameters
     ----------
-    systems : model files by name; None scores the clips as they are
-    folder : of the test set
+    systems : by name, each with the setting at which the thesis's figures are taken
+    found : the test set
     workers : processes; 0 means one per core
 
     Raises
     ------
-    engine.errors.TrainingError : the folder is no test set
-    engine.errors.ModelError : the model cannot be used
+    engine.errors.TrainingError : a file is missing or is no sound
+    engine.errors.ModelError : a model cannot be used
     """
-    found = items(folder)
-    for path in (path for path in systems.values() if path is not None):
-        Network(path, provider="cpu")  # a bad file is told of here, not by a worker
     scored = {}
     with _pool(workers) as pool:
-        for name, model in systems.items():
-            lag = int(np.median(list(pool.map(partial(_lag_of, model), found))))
+        for name, (system, spec) in systems.items():
+            lag = int(np.median(list(pool.map(partial(_lag_of, system), found))))
             log.info("%s: delay %d samples", name, lag)
-            scores = pool.map(partial(_score_of, model, lag), found)
-            scored[name] = list(zip(found, scores, strict=True))
+            scored[name] = list(pool.map(partial(_clip_of, system, spec, lag), found))
     return scored
 
 
-class CleanResult(NamedTuple):
-    """What a model does to speech that needs no cleaning."""
-
-    name: str
-    si_sdr: float
-    """After the model [dB]."""
-    si_sdr_of_pipeline: float
-    """After the same pipeline with a gain of 1 [dB]: what the band alone costs."""
-    pesq_nb: float
-    """After the model, against that pipeline's output."""
-
-
-def evaluate_clean(model: Path, folder: Path, workers: int = 0) -> list[CleanResult]:
+def evaluate_clean(model: Path, found: Sequence[Item], workers: int = 0) -> list[CleanResult]:
     """Send the clean clips of a test set through a model; raises as ``evaluate``."""
-    found = items(folder)
-    Network(model, provider="cpu")
     with _pool(workers) as pool:
         return list(pool.map(partial(_clean_of, model), found))
 
 
-def table(systems: Mapping[str, Scored]) -> str:
-    """Markdown: the means of every system, then each figure by SNR."""
-    lines = [_row("system", *HEADINGS), _rule(len(HEADINGS))]
-    for name, scored in systems.items():
-        mean = np.mean([scores for _, scores in scored], axis=0)
-        lines.append(_row(name, *(f"{v:.{d}f}" for v, d in zip(mean, _DECIMALS, strict=True))))
-    steps = sorted({item.snr_db for scored in systems.values() for item, _ in scored})
-    for k, heading in enumerate(HEADINGS):
-        lines += ["", f"**{heading}** by SNR [dB]", ""]
-        lines += [_row("system", *(f"{snr:g}" for snr in steps)), _rule(len(steps))]
-        for name, scored in systems.items():
-            means = (
-                np.mean([scores[k] for item, scores in scored if item.snr_db == snr])
-                for snr in steps
-            )
-            lines.append(_row(name, *(f"{mean:.{_DECIMALS[k]}f}" for mean in means)))
-    return "\n".join(lines) + "\n"
+def draw_extremes(
+    folder: Path,
+    name: str,
+    system: System,
+    spec: ModelSpec,
+    clips: Sequence[Clip],
+    before: Sequence[Clip],
+) -> list[Path]:
+    """Write pictures of the clips to which a system did most, middling, and least good.
 
+    Parameters
+    ----------
+    folder : of the pictures; made where it is missing
+    clips, before : the same items after the system and unprocessed; SI-SDR is compared
 
-def clean_table(results: Sequence[CleanResult]) -> str:
-    """Markdown: what a model does to clean speech, on average and at worst."""
-    loss = [r.si_sdr_of_pipeline - r.si_sdr for r in results]
-    lines = [
-        _row("clean speech", "mean", "worst"),
-        _rule(2),
-        _row(
-            "SI-SDR after the model [dB]",
-            f"{np.mean([r.si_sdr for r in results]):.2f}",
-            f"{min(r.si_sdr for r in results):.2f}",
-        ),
-        _row(
-            "SI-SDR with gain 1 [dB]",
-            f"{np.mean([r.si_sdr_of_pipeline for r in results]):.2f}",
-            f"{min(r.si_sdr_of_pipeline for r in results):.2f}",
-        ),
-        _row("lost [dB]", f"{np.mean(loss):.2f}", f"{max(loss):.2f}"),
-        _row(
-            "PESQ-NB against gain 1",
-            f"{np.mean([r.pesq_nb for r in results]):.2f}",
-            f"{min(r.pesq_nb for r in results):.2f}",
-        ),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def summary(scored: Scored) -> dict[str, float]:
-    """Mean of each figure over a test set, by name."""
-    mean = np.mean([scores for _, scores in scored], axis=0)
-    return {name: round(float(v), 3) for name, v in zip(Scores._fields, mean, strict=True)}
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _rule(n_figures: int) -> str:
-    return "|---|" + "---:|" * n_figures
+    Returns
+    -------
+    the files: ``NAME-best-ID.png``, ``NAME-median-ID.png``, ``NAME-worst-ID.png``
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    gains_db = [a.scores.si_sdr - b.scores.si_sdr for a, b in zip(clips, before, strict=True)]
+    order = np.argsort(gains_db, kind="stable")
+    chosen = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
+    written = []
+    for which, k in chosen.items():
+        item, made = clips[k].item, system(clips[k].item)
+        (noisy, rate), (clean, _) = read(item.noisy), read(item.clean)
+        lag = delay(clean, made.sound, round(_LONGEST_DELAY_S * rate))
+        after = aligned(made.sound, lag)
+        noisy_db, after_db, clean_db = (frames(spec, s, rate) for s in (noisy, after, clean))
+        gain = 10.0 ** ((after_db - noisy_db) / 20.0) if made.gain is None else made.gain
+        path = folder / f"{re.sub('[^A-Za-z0-9._]+', '-', name)}-{which}-{item.name}.png"
+        title = f"{item.name} after {name}: {which}, SI-SDR {gains_db[k]:+.1f} dB"
+        spectrograms.draw(path, spec, noisy_db, after_db, clean_db, gain, title)
+        written.append(path)
+    return written
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -279,84 +150,142 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn"))
 
 
-def _read(path: Path) -> tuple[Float, int]:
-    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return sound.mean(axis=1), int(rate)
+def _lag_of(system: System, item: Item) -> int:
+    clean, rate = read(item.clean)
+    return delay(clean, system(item).sound, round(_LONGEST_DELAY_S * rate))
 
 
-def _processed(model: Path | None, item: Item) -> tuple[Float, Float, int]:
-    """Clean and processed sound of an item, and their rate."""
-    (noisy, rate), (clean, _) = _read(item.noisy), _read(item.clean)
-    made = noisy if model is None else through(Network(model, provider="cpu"), noisy, rate)
-    return clean, made, rate
-
-
-def _lag_of(model: Path | None, item: Item) -> int:
-    clean, made, rate = _processed(model, item)
-    return delay(clean, made, round(_LONGEST_DELAY_S * rate))
-
-
-def _score_of(model: Path | None, lag: int, item: Item) -> Scores:
-    clean, made, rate = _processed(model, item)
-    return score(clean, aligned(made, lag), rate)
+def _clip_of(system: System, spec: ModelSpec | None, lag: int, item: Item) -> Clip:
+    clean, rate = read(item.clean)
+    made = system(item)
+    heard = aligned(made.sound, lag)
+    scores, problems = score(clean, heard, rate)
+    scores = scores._replace(real_time=made.seconds * rate / len(clean))
+    if spec is not None:
+        estimated_db = made.estimated_db
+        if estimated_db is None:
+            estimated_db = frames(spec, heard, rate)
+        clean_db = frames(spec, clean, rate)
+        accuracy, mse = thesis_figures(estimated_db[:, : spec.n_bins], clean_db[:, : spec.n_bins])
+        scores = scores._replace(accuracy=accuracy, mse=mse)
+    return Clip(item, scores, problems)
 
 
 def _clean_of(model: Path, item: Item) -> CleanResult:
-    from pesq import pesq
-
-    clean, rate = _read(item.clean)
+    clean, rate = read(item.clean)
     network = Network(model, provider="cpu")
     after, straight = (
-        through(estimator, clean, rate) for estimator in (network, Passthrough(network.spec))
+        through(estimator, clean, rate).sound for estimator in (network, Passthrough(network.spec))
     )
-    clean_16k = _at(clean, rate, 16_000)
+    clean_16k, after_16k, straight_16k = (
+        at_rate(s, rate, 16_000) for s in (clean, after, straight)
+    )
     return CleanResult(
         item.name,
-        si_sdr_db(clean_16k, _at(after, rate, 16_000)),
-        si_sdr_db(clean_16k, _at(straight, rate, 16_000)),
-        pesq(8_000, _at(straight, rate, 8_000), _at(after, rate, 8_000), "nb"),
+        si_sdr_or_lowest(clean_16k, after_16k)[0],
+        si_sdr_or_lowest(clean_16k, straight_16k)[0],
+        pesq_or_lowest(straight, after, rate, "nb")[0],
     )
 
 
-def _at(signal: Float, rate: int, wanted: int) -> Float:
-    # DNSMOS hears the last kilohertz: scipy's resample_poly moves its means by 0.04.
-    return soxr.resample(signal, rate, wanted)
+def _named_folder(text: str) -> tuple[str, Folder]:
+    name, found, folder = text.partition("=")
+    if not (name and found and folder):
+        raise argparse.ArgumentTypeError(f"should be NAME=DIR, found {text!r}")
+    return name, Folder(Path(folder))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line to a parser."""
-    parser.add_argument("model", type=Path, help="model file")
-    parser.add_argument("folder", type=Path, help="test set: noisy/, clean/, manifest.csv")
-    parser.add_argument("--clean", action="store_true", help="send the clean clips through")
-    parser.add_argument("--json", type=Path, help="write every figure of every clip here too")
-    parser.add_argument("--record", action="store_true", help="keep the means in the model file")
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: one per core)")
+    add = parser.add_argument
+    add("models", type=Path, nargs="*", metavar="MODEL", help="model files")
+    add("folder", type=Path, help="test set: noisy/, clean/, manifest.csv")
+    add(
+        "--processed",
+        type=_named_folder,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="a row for what another program made: ID.wav or ID.flac at any rate; repeatable",
+    )
+    add("--oracle", action="store_true", help="a row for the ideal mask at each model's setting")
+    add("--clean", action="store_true", help="send only the clean clips through")
+    add("--json", type=Path, help="write every figure of every clip here too")
+    add("--markdown", type=Path, help="write the tables here too")
+    add("--pictures", type=Path, metavar="DIR", help="draw the best, median and worst clip here")
+    add("--record", action="store_true", help="keep the means in the model files")
+    add("--workers", type=int, default=0, help="processes (default: one per core)")
 
 
 def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
-    """Evaluate as the arguments say; ``tell`` takes the Markdown. Raises as ``evaluate``."""
-    if args.clean:
-        results = evaluate_clean(args.model, args.folder, args.workers)
-        tell(clean_table(results))
-        if args.json:
-            args.json.write_text(json.dumps([r._asdict() for r in results], indent=1))
-        return
-    models = {UNPROCESSED: None, args.model.stem: args.model}
-    systems = evaluate(models, args.folder, args.workers)
-    tell(table(systems))
+    """Evaluate as the arguments say; ``tell`` takes the Markdown.
+
+    Raises
+    ------
+    engine.errors.TrainingError : the folder is no test set, a file of ``--processed`` is
+        missing, two rows have one name, or there is no model where one is needed
+    engine.errors.ModelError : a model cannot be used
+    """
+    found = items(args.folder)
+    specs = {path: Network(path, provider="cpu").spec for path in args.models}
+    if not specs and (args.oracle or args.clean or args.pictures or args.record):
+        raise TrainingError("--oracle, --clean, --pictures and --record need a model")
+    systems = {} if args.clean else _systems(specs, args.processed, args.oracle, found)
+    scored = evaluate(systems, found, args.workers)
+    clean = {_row_name(path, specs): evaluate_clean(path, found, args.workers) for path in specs}
+    text = "\n".join(([table(scored)] if scored else []) + ([clean_table(clean)] if clean else []))
+    tell(text)
+    if args.markdown:
+        _write(args.markdown, text)
     if args.json:
-        told: dict[str, Any] = {
-            name: {
-                "mean": summary(scored),
-                "clips": [
-                    {"id": item.name, "snr_db": item.snr_db, **scores._asdict()}
-                    for item, scores in scored
-                ],
-            }
-            for name, scored in systems.items()
-        }
-        args.json.write_text(json.dumps(told, indent=1, default=float))
-    if args.record:
-        spec = Network(args.model, provider="cpu").spec
-        scores = summary(systems[args.model.stem])
-        describe(args.model, replace(spec, training={**spec.training, "scores": scores}))
+        _write(args.json, json.dumps(told(scored, clean), indent=1))
+    if args.pictures:
+        for name, (system, spec) in systems.items():
+            if name != UNPROCESSED and spec is not None:
+                pair = scored[name], scored[UNPROCESSED]
+                draw_extremes(args.pictures, name, system, spec, *pair)
+    if args.record and scored:
+        for path, spec in specs.items():
+            scores = summary(scored[_row_name(path, specs)])
+            del scores["real_time"]  # of this machine, not of the model
+            describe(path, replace(spec, training={**spec.training, "scores": scores}))
+
+
+def _systems(
+    specs: Mapping[Path, ModelSpec],
+    others: Sequence[tuple[str, Folder]],
+    oracle: bool,
+    found: Sequence[Item],
+) -> dict[str, tuple[System, ModelSpec | None]]:
+    """Every row of the table, in its order; the first model's setting for what has none."""
+    setting = next(iter(specs.values()), None)
+    rows: list[tuple[str, System, ModelSpec | None]] = [(UNPROCESSED, Unprocessed(), setting)]
+    for path, spec in specs.items():
+        rows.append((_row_name(path, specs), ModelFile(path), spec))
+    for name, folder in others:
+        missing = [item.name for item in found if folder.file(item) is None]
+        if missing:
+            raise TrainingError(
+                f"{folder.path}: {len(missing)} of {len(found)} clips are missing, first: "
+                f"{missing[0]}.wav or .flac"
+            )
+        rows.append((name, folder, setting))
+    if oracle:
+        for path, spec in specs.items():
+            rows.append((f"oracle of {_row_name(path, specs)}", Oracle(spec), spec))
+    systems = {name: (system, spec) for name, system, spec in rows}
+    if len(systems) < len(rows):
+        raise TrainingError("two rows have one name: " + ", ".join(name for name, _, _ in rows))
+    return systems
+
+
+def _row_name(path: Path, paths: Mapping[Path, ModelSpec]) -> str:
+    """The file's name; with its folder's where two models are called alike."""
+    alike = [other for other in paths if other.stem == path.stem]
+    return path.stem if len(alike) == 1 else f"{path.resolve().parent.name}/{path.stem}"
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import math
@@ -8,16 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
-from engine.errors import ModelError
+from engine.errors import ModelError, TrainingError
 from engine.measure import si_sdr_db
 from engine.network import Network
 from engine.stft import Float
 from tests import onnx_models
 from tests.training.conftest import voice
-from training import evaluate
-from training.evaluate import Item, Passthrough, Scores, aligned, delay, through
+from training import evaluate, score_tables
+from training.evaluate import aligned, delay
 from training.mixing import mix
+from training.score_tables import Clip
+from training.scores import LOWEST_PESQ, LOWEST_SI_SDR_DB, Scores, score, thesis_figures
+from training.systems import Item, Oracle, Passthrough, frames, items, through
 
 RATE = 48_000
 
@@ -47,7 +52,7 @@ def test_delay_is_found_and_removed(rng, lag):
 def test_the_pipeline_with_gain_1_keeps_what_is_in_its_band(rng):
     t = np.arange(2 * RATE) / RATE
     tone = (0.5 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
-    heard = through(Passthrough(replace(onnx_models.CLASSIC, above="zero")), tone, RATE)
+    heard = through(Passthrough(replace(onnx_models.CLASSIC, above="zero")), tone, RATE).sound
     assert len(heard) == len(tone)
     assert si_sdr_db(tone[5000:-5000], heard[5000:-5000]) > 55  # the resampler's ripple
     assert delay(tone, heard, 50) == 0
@@ -71,64 +76,161 @@ def test_set(tmp_path, rng):
     return tmp_path
 
 
-def test_a_model_is_scored_through_the_engine(test_set):
-    """The real scores of a real file: PESQ, STOI and DNSMOS all run."""
+def test_models_and_others_are_scored_through_the_engine(test_set):
+    """The real scores of real files: PESQ, STOI and DNSMOS all run."""
     model = onnx_models.write_identity(test_set / "m.onnx", replace(onnx_models.CLASSIC, name="m"))
+    peer = test_set / "peer"
+    peer.mkdir()
+    files = (("000.flac", 48_000), ("001.wav", 16_000))
+    for item, (name, rate) in zip(items(test_set), files, strict=True):
+        noisy = soxr.resample(soundfile.read(item.noisy)[0], RATE, rate)
+        soundfile.write(peer / name, np.concatenate([np.zeros(rate // 50), noisy]), rate)
     told: list[str] = []
-    args = parsed(model, test_set, "--workers=1", "--record", f"--json={test_set / 'scores.json'}")
-    evaluate.run(args, told.append)
-    found = json.loads((test_set / "scores.json").read_text())
-    before, after = found["unprocessed"], found["m"]
+    wanted = ["--workers=1", "--record", "--oracle", f"--processed=peer={peer}"]
+    wanted += [f"--{kind}={test_set / kind}" for kind in ("json", "markdown", "pictures")]
+    evaluate.run(parsed(model, test_set, *wanted), told.append)
+    written = json.loads((test_set / "json").read_text())
+    found = written["systems"]
+    before, after, others, oracle = (
+        found[name] for name in ("unprocessed", "m", "peer", "oracle of m")
+    )
     assert [clip["id"] for clip in after["clips"]] == ["000", "001"]
-    for system in (before, after):
+    for system in (before, after, oracle):
         assert 1.0 <= system["mean"]["pesq_nb"] <= 4.6
         assert all(1.0 <= system["mean"][name] <= 5.0 for name in ("sig", "bak", "ovrl", "p808"))
         assert system["clips"][0]["si_sdr"] < system["clips"][1]["si_sdr"]
+        assert system["by_snr"]["0"]["si_sdr"] == system["clips"][0]["si_sdr"]
+        assert 0.0 <= system["mean"]["accuracy"] <= 1.0
     # White noise lies mostly above the band, which a model that stops at 2.7 kHz takes away.
     assert after["mean"]["si_sdr"] > before["mean"]["si_sdr"] + 2
+    assert oracle["mean"]["si_sdr"] > after["mean"]["si_sdr"] + 2
+    assert oracle["mean"]["accuracy"] > after["mean"]["accuracy"]
+    assert oracle["mean"]["mse"] < 0.2 * after["mean"]["mse"]
+    # A gain of 1 estimates the noisy levels; nothing but the processing costs time.
+    assert after["mean"]["accuracy"] == before["mean"]["accuracy"]
+    assert 0.0 < after["mean"]["real_time"] < 10.0
+    assert before["mean"]["real_time"] is None
+    # The other program did nothing but come 20 ms late, which is taken from it. Its file is
+    # as long as the noisy one, so the clip's end is lost.
+    for clip, same in zip(others["clips"], before["clips"], strict=True):
+        assert clip["si_sdr"] == pytest.approx(same["si_sdr"], abs=0.1)
+        assert clip["pesq_wb"] == pytest.approx(same["pesq_wb"], abs=0.05)
     assert "| m |" in told[0]
     assert "**SI-SDR** by SNR" in told[0]
-    assert Network(model).spec.training["scores"] == pytest.approx(after["mean"])
+    assert (test_set / "markdown").read_text() == told[0]
+    scores = Network(model).spec.training["scores"]
+    assert scores == pytest.approx({k: v for k, v in after["mean"].items() if k != "real_time"})
+    # Clean speech through a gain of 1 loses nothing; PESQ-NB ends at 4.55.
+    assert written["clean"]["m"]["mean"]["lost_at_worst"] == pytest.approx(0.0, abs=1e-9)
+    assert "| 0.00 | 0.00 | 4.55 | 4.55 |" in told[0]
+    pictures = sorted(path.name for path in (test_set / "pictures").iterdir())
+    assert len(pictures) == 9
+    assert {name.split("-")[-2] for name in pictures} == {"best", "median", "worst"}
+    assert all((test_set / "pictures" / name).read_bytes()[:4] == b"\x89PNG" for name in pictures)
 
 
-def test_clean_speech_through_a_model_of_gain_1_loses_nothing(test_set):
+def test_clean_clips_alone(test_set):
     model = onnx_models.write_identity(test_set / "identity.onnx", onnx_models.CLASSIC)
     told: list[str] = []
     evaluate.run(parsed(model, test_set, "--clean", "--workers=1"), told.append)
-    assert "| lost [dB] | 0.00 | 0.00 |" in told[0]
-    assert "| PESQ-NB against gain 1 | 4.55 | 4.55 |" in told[0]  # the scale's upper end
+    assert told[0].startswith("| clean speech |")
+    assert told[0].count("\n") == 3
 
 
-def parsed(model, folder, *more):
-    import argparse
+def test_silence_does_not_end_an_evaluation(rng):
+    clean = voice(rng, 3.0, 16_000)
+    scores, problems = score(clean, np.zeros_like(clean), 16_000)
+    assert (scores.pesq_wb, scores.pesq_nb) == (LOWEST_PESQ["wb"], LOWEST_PESQ["nb"])
+    assert scores.si_sdr == LOWEST_SI_SDR_DB
+    assert len(problems) == 3
+    assert all(math.isfinite(value) for value in scores[:9])
+    # A clean clip in which PESQ hears no utterance is the test set's fault, and is told.
+    hiss = (1e-6 * rng.standard_normal(48_000)).astype(np.float32)
+    scores, problems = score(np.zeros_like(hiss), hiss, 16_000)
+    assert any("utterance" in problem.lower() for problem in problems)
 
+
+def test_the_oracle_is_the_ratio_mask_of_its_setting(test_set):
+    spec = onnx_models.CLASSIC
+    item = items(test_set)[0]
+    made = Oracle(spec)(item)
+    clean, rate = soundfile.read(item.clean, dtype="float32")
+    noisy, _ = soundfile.read(item.noisy, dtype="float32")
+    # The noisy file of the test set is at half of the level of the clean one; the noise
+    # correlates a little with the speech, which the fit of that level notices.
+    speech_db = frames(spec, 0.5 * clean, rate)[:, : spec.n_bins]
+    noise_db = frames(spec, noisy - 0.5 * clean, rate)[:, : spec.n_bins]
+    gain = 1.0 / np.sqrt(1.0 + 10.0 ** ((noise_db - speech_db) / 10.0))
+    np.testing.assert_allclose(made.gain[:, : spec.n_bins], gain, atol=0.05)
+    voiced = speech_db > noise_db + 10.0
+    assert voiced.any()
+    assert made.gain[:, : spec.n_bins][voiced].min() > 0.9
+
+
+def test_thesis_figures_ignore_pauses():
+    rng = np.random.default_rng(1)
+    clean_db = rng.uniform(-60.0, -20.0, (50, 30))
+    clean_db[40:] = -100.0
+    estimate_db = clean_db.copy()
+    estimate_db[40:] = 0.0
+    assert thesis_figures(estimate_db, clean_db) == (1.0, 0.0)
+    estimate_db[:20] = clean_db[:20] + 3.0
+    assert thesis_figures(estimate_db, clean_db) == pytest.approx((1.0, 4.5))
+    estimate_db[:10, 0] = 10.0
+    assert thesis_figures(estimate_db, clean_db)[0] == pytest.approx(0.75)
+
+
+def parsed(*arguments):
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
-    return parser.parse_args([str(model), str(folder), *more])
+    return parser.parse_args([str(argument) for argument in arguments])
 
 
 def test_table_has_means_and_steps_of_snr():
-    def scored(value: float) -> list[tuple[Item, Scores]]:
-        clips = [Item(str(k), snr, None, None) for k, snr in enumerate((-5.0, -5.0, 10.0))]
-        return [(clip, Scores(*[value + k] * 9)) for k, clip in enumerate(clips)]
+    def scored(value: float, real_time: float) -> list[Clip]:
+        found = [Item(str(k), snr, None, None) for k, snr in enumerate((-5.0, -5.0, 10.0))]
+        return [
+            Clip(item, Scores(*[value + k] * 11, real_time), ("no PESQ-WB of silence",) * (k == 2))
+            for k, item in enumerate(found)
+        ]
 
-    lines = evaluate.table({"before": scored(1.0), "after": scored(2.0)}).splitlines()
+    clips = {"before": scored(1.0, math.nan), "after": scored(2.0, 0.5)}
+    text = score_tables.table(clips)
+    lines = text.splitlines()
     assert lines[2].startswith("| before | 2.00 | 2.00 | 2.000 |")
+    assert lines[2].endswith("| – |")
+    assert lines[3].endswith("| 0.500 |")
     start = lines.index("**BAK** by SNR [dB]")
     assert lines[start + 2] == "| system | -5 | 10 |"
     assert lines[start + 5] == "| after | 2.50 | 4.00 |"
+    assert "before: 1 of 3 clips could not be scored in full" in text
+    assert "- 2: no PESQ-WB of silence" in lines
+    found = score_tables.told(clips, {})["systems"]
+    assert found["before"]["mean"]["real_time"] is None
+    assert found["after"]["by_snr"]["-5"]["bak"] == 2.5
+    assert found["after"]["clips"][2]["problems"] == ["no PESQ-WB of silence"]
 
 
 def test_what_is_no_test_set_or_no_model_is_told(tmp_path, test_set):
-    with pytest.raises(ValueError, match="manifest"):
-        evaluate.items(tmp_path / "nowhere")
-    (test_set / "clean" / "001.flac").unlink()
-    with pytest.raises(ValueError, match="1 files are missing"):
-        evaluate.items(test_set)
+    def refuses(error, match, *arguments):
+        with pytest.raises(error, match=match):
+            evaluate.run(parsed(*arguments, "--workers=1"), lambda text: None)
+
     (test_set / "model.onnx").write_text("no")
-    soundfile.write(test_set / "clean" / "001.flac", _silence(), RATE)
-    with pytest.raises(ModelError):
-        evaluate.evaluate({"m": test_set / "model.onnx"}, test_set, workers=1)
+    peer = test_set / "peer"
+    peer.mkdir()
+    soundfile.write(peer / "000.wav", _silence(), RATE)
+    refuses(TrainingError, "manifest", tmp_path / "nowhere")
+    refuses(ModelError, "model.onnx", test_set / "model.onnx", test_set)
+    other = f"--processed=p={peer}"
+    refuses(TrainingError, "1 of 2 clips are missing, first: 001", test_set, other)
+    refuses(TrainingError, "need a model", test_set, "--oracle")
+    soundfile.write(peer / "001.wav", _silence(), RATE)
+    refuses(TrainingError, "two rows have one name", test_set, other, other)
+    with pytest.raises(SystemExit):
+        parsed(test_set, "--processed=nothing")
+    (test_set / "clean" / "001.flac").unlink()
+    refuses(TrainingError, "1 files are missing", test_set)
 
 
 def _silence() -> Float:

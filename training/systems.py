@@ -1,0 +1,214 @@
+"""What can be evaluated: model files, nothing at all, the oracle, what others made.
+
+A system takes an item of a test set and answers with sound. Each can be pickled: they
+work in other processes. Not here: how good the sound is (``scores``).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import soundfile
+
+from engine.denoiser import Denoiser, Frame
+from engine.errors import TrainingError
+from engine.network import Estimate, Estimator, Network, State
+from engine.pipeline import Pipeline
+from engine.spec import ModelSpec
+from engine.stft import Float
+from training.scores import at_rate
+
+# The file goes through in blocks, as from a sound card: 10 ms at 48 kHz.
+_BLOCK = 480
+
+_SUFFIXES = (".wav", ".flac")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One clip of a test set."""
+
+    name: str
+    snr_db: float
+    noisy: Path
+    clean: Path
+
+
+class Processed(NamedTuple):
+    """What a system made of an item."""
+
+    sound: Float
+    """(n_samples,) at the item's rate, as long as the noisy clip."""
+    estimated_db: Float | None = None
+    """(n_frames, n_fft // 2 + 1) levels of the clean speech as estimated, None without [dB]."""
+    gain: Float | None = None
+    """(n_frames, n_fft // 2 + 1) as applied, 0…1."""
+    seconds: float = math.nan
+    """Processor time of a model [s]."""
+
+
+class System(Protocol):
+    """Something that makes sound of a test set's items."""
+
+    def __call__(self, item: Item) -> Processed: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unprocessed:
+    """The noisy clips as they are."""
+
+    def __call__(self, item: Item) -> Processed:
+        return Processed(read(item.noisy)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model through the engine, as it is shipped."""
+
+    path: Path
+
+    def __call__(self, item: Item) -> Processed:
+        sound, rate = read(item.noisy)
+        return through(Network(self.path, provider="cpu"), sound, rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What another program made: a folder with ID.wav or ID.flac of every item, at any rate."""
+
+    path: Path
+
+    def file(self, item: Item) -> Path | None:
+        """Where the sound of an item is, or None."""
+        found = (self.path / f"{item.name}{suffix}" for suffix in _SUFFIXES)
+        return next((path for path in found if path.is_file()), None)
+
+    def __call__(self, item: Item) -> Processed:
+        """Raises TrainingError when the item is missing, cannot be read or is not finite."""
+        noisy, rate = read(item.noisy)
+        path = self.file(item)
+        if path is None:
+            raise TrainingError(f"{self.path}: no {item.name}.wav or .flac")
+        sound, its_rate = read(path)
+        return Processed(fitted(at_rate(sound, its_rate, rate), len(noisy)))
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """The ideal ratio mask at a model's setting: what a network there could reach.
+
+    sqrt(S² / (S² + N²)) in each of the network's bins, of the true speech and noise; the
+    noisy phase, and the bins above as the setting has it.
+    """
+
+    spec: ModelSpec
+
+    def __call__(self, item: Item) -> Processed:
+        (noisy, rate), (clean, _) = read(item.noisy), read(item.clean)
+        # The clean file may have another level than the speech in the noisy one.
+        speech = clean * np.float32(np.dot(noisy, clean) / max(np.dot(clean, clean), 1e-12))
+        powers = [
+            10.0 ** (frames(self.spec, sound, rate)[:, : self.spec.n_bins] / 10.0)
+            for sound in (speech, noisy - speech)
+        ]
+        gains = np.sqrt(powers[0] / (powers[0] + powers[1])).astype(np.float32)
+        return through(Told(self.spec, gains), noisy, rate)._replace(seconds=math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """An estimator that turns nothing down: the pipeline itself, heard through."""
+
+    spec: ModelSpec
+
+    def initial_state(self) -> State:
+        return ()
+
+    def __call__(self, noisy_db: Float, state: State) -> Estimate:
+        return Estimate(np.ones_like(noisy_db), np.ones(len(noisy_db), np.float32), state)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An estimator that has its gains from somebody who knows: (n_frames, n_bins)."""
+
+    spec: ModelSpec
+    gains: Float
+
+    def initial_state(self) -> State:
+        return (np.zeros((1, 1), np.float32),)  # the number of the next frame
+
+    def __call__(self, noisy_db: Float, state: State) -> Estimate:
+        first = int(state[0][0, 0])
+        gain = np.ones_like(noisy_db)  # after the last frame told of comes silence
+        told = self.gains[first : first + len(noisy_db)]
+        gain[: len(told)] = told
+        return Estimate(
+            gain, np.ones(len(noisy_db), np.float32), (state[0] + np.float32(len(noisy_db)),)
+        )
+
+
+def through(network: Estimator, sound: Float, rate: int) -> Processed:
+    """A whole clip through the engine, block by block; its delay removed by it."""
+    seen: list[Frame] = []
+    pipeline = Pipeline(Denoiser(network), rate, seen.append)
+    started_s = time.process_time()
+    blocks = [pipeline.process(sound[k : k + _BLOCK]) for k in range(0, len(sound), _BLOCK)]
+    made = np.concatenate([*blocks, pipeline.flush()])
+    seconds = time.process_time() - started_s
+    noisy_db, gain = np.array([f.noisy_db for f in seen]), np.array([f.gain for f in seen])
+    floor_db = network.spec.floor_db
+    with np.errstate(divide="ignore"):  # of a gain of 0: clamped as every level is
+        estimated_db = np.maximum(noisy_db + np.float32(20.0) * np.log10(gain), floor_db)
+    return Processed(made, estimated_db.astype(np.float32), gain, seconds)
+
+
+def frames(spec: ModelSpec, sound: Float, rate: int) -> Float:
+    """Levels that the engine shows a network of this setting: (n_frames, n_fft // 2 + 1) [dB]."""
+    estimated_db = through(Passthrough(spec), sound, rate).estimated_db
+    assert estimated_db is not None
+    return estimated_db
+
+
+def items(folder: Path) -> list[Item]:
+    """The clips of a test set; raises TrainingError when it has no manifest or misses files."""
+    try:
+        with (folder / "manifest.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        found = [
+            Item(
+                row["id"],
+                float(row["snr_db"]),
+                folder / "noisy" / f"{row['id']}.flac",
+                folder / "clean" / f"{row['id']}.flac",
+            )
+            for row in rows
+        ]
+    except (OSError, KeyError, ValueError) as error:
+        raise TrainingError(f"{folder}: no manifest.csv with id and snr_db: {error}") from error
+    missing = [path for item in found for path in (item.noisy, item.clean) if not path.is_file()]
+    if missing or not found:
+        raise TrainingError(f"{folder}: {len(missing)} files are missing, first: {missing[:1]}")
+    return found
+
+
+def read(path: Path) -> tuple[Float, int]:
+    """A file mixed to mono, and its rate; raises TrainingError for what is no finite sound."""
+    try:
+        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise TrainingError(f"{path}: {error}") from error
+    if not np.isfinite(sound).all():
+        raise TrainingError(f"{path}: is not finite")
+    return sound.mean(axis=1), int(rate)
+
+
+def fitted(sound: Float, n_samples: int) -> Float:
+    """The sound cut, or filled with silence, to a length."""
+    return np.pad(sound[:n_samples], (0, max(0, n_samples - len(sound))))
