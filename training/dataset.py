@@ -1,51 +1,100 @@
 """A dataset is one file and the folder beside it: recordings by split, or ready mixtures.
 
-``denoise-app dataset build`` makes it and ``info`` tells what it holds. Training takes
-``collections`` from it. Not here: how shards are made (``dataset_build``), and what the
-two layouts are (``dataset_pcm``, ``thesis_layout``).
+``denoise-app dataset build`` makes it, ``info`` tells what it holds and ``bench`` what it
+saves. Training takes ``collections`` from it. Not here: how shards are made
+(``dataset_build``), and what the two layouts are (``dataset_pcm``, ``thesis_layout``).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from engine.spec import ModelSpec
-from training.dataset_build import build_shards, remove_strays, shard_folder
-from training.dataset_pcm import SoundShard, collections, join, sound_shards
+from engine.errors import TrainingError
+from engine.spec import WINDOWS, ModelSpec
+from training import dataset_bench, dataset_pcm, thesis_layout
+from training.dataset_build import (
+    build_shards,
+    opened,
+    remove_strays,
+    shard_folder,
+    shard_name,
+    size_of,
+)
+from training.dataset_pcm import SPLITS, SoundShard, collections, sound_shards
+from training.settings import SETTINGS
+from training.thesis_layout import MixtureShard
 
-__all__ = ["SETTINGS", "add_arguments", "build", "collections", "run"]
+__all__ = ["add_arguments", "build", "collections", "describe", "run"]
 
 log = logging.getLogger(__name__)
 
-SETTINGS = {
-    "classic": ModelSpec("classic", "1", 11_025, 1024, 512, 513),
-    "fullband": ModelSpec(
-        "fullband", "1", 48_000, 960, 480, 481, window="sqrt_hann", synthesis_window="sqrt_hann"
-    ),
-}
-"""Rate and transform by name; every bin of the spectrum."""
+# An hour of mixtures takes sixteen times the room of an hour of recordings, in memory too
+# while a shard is made: shards of them are shorter by this.
+_MIXTURES = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line to a parser."""
-    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = commands.add_parser("build", help="make a dataset of folders of sound")
-    add = build.add_argument
+    actions = parser.add_subparsers(dest="action", metavar="build|info|bench", required=True)
+    _add_build(actions.add_parser("build", help="make a dataset of folders of sound"))
+    info = actions.add_parser("info", help="tell what a dataset holds")
+    info.add_argument("file", type=Path, metavar="FILE.h5")
+    info.add_argument("--json", action="store_true", help="print one object")
+    bench = actions.add_parser("bench", help="measure size and speed against the thesis's layout")
+    dataset_bench.add_arguments(bench)
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--speech", type=Path, nargs="+", required=True, help="folders of clean speech")
     add("--noise", type=Path, nargs="+", required=True, help="folders of noise")
     add("--rir", type=Path, nargs="*", default=[], help="folders of room impulse responses")
     add("--out", type=Path, required=True, metavar="FILE.h5", help="its shards lie beside it")
-    add("--setting", choices=SETTINGS, default="classic", help="rate (default: %(default)s)")
-    add("--rate", type=int, help="another rate than the setting's [Hz]")
-    add("--held-out", type=float, default=0.07, help="share of valid (default: %(default)s)")
-    add("--test", type=float, default=0.07, help="share of test (default: %(default)s)")
+    add(
+        "--layout",
+        choices=(dataset_pcm.LAYOUT, thesis_layout.LAYOUT),
+        default=dataset_pcm.LAYOUT,
+        help="pcm: recordings, mixed while training; stft: mixtures as in the thesis "
+        "(default: %(default)s)",
+    )
+    add("--setting", choices=SETTINGS, default="classic", help="rate and transform (%(default)s)")
+    add("--rate", type=int, metavar="HZ", help="another rate than the setting's [Hz]")
+    add("--n-fft", type=int, help="another length of the transform [samples]; stft only")
+    add("--hop", type=int, help="another advance of the transform [samples]; stft only")
+    add("--window", choices=WINDOWS, help="another window; stft only")
+    add(
+        "--held-out",
+        type=float,
+        default=0.07,
+        metavar="SHARE",
+        help="of the sound, for validation (default: %(default)s)",
+    )
+    add(
+        "--test",
+        type=float,
+        default=0.07,
+        metavar="SHARE",
+        help="of the sound, never looked at in training (default: %(default)s)",
+    )
+    add("--clip-seconds", type=float, default=30.0, help="length of a mixture; stft only [s]")
+    add("--seed", type=int, default=1, help="of the mixtures; stft only (default: %(default)s)")
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster (default: processes here)")
     add("--workers", type=int, default=0, help="processes here (default: one per core)")
-    add("--shard-minutes", type=float, default=10.0, help="length of a shard [min]")
+    add(
+        "--shard-minutes",
+        type=float,
+        default=10.0,
+        metavar="M",
+        help="length of a shard, of mixtures a fifth of it (default: %(default)s) [min]",
+    )
 
 
 def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
@@ -55,19 +104,116 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     ------
     engine.errors.TrainingError : the command could not do it
     """
-    build(args)
-    tell(f"wrote {args.out}\n")
+    if args.action == "bench":
+        dataset_bench.run(args, tell)
+    elif args.action == "info":
+        found = describe(args.file)
+        tell(f"{json.dumps(found)}\n" if args.json else _as_text(found))
+    else:
+        build(args)
+        tell(f"wrote {args.out}\n")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a dataset of either layout holds.
+
+    Returns
+    -------
+    ``layout``, ``sample_rate`` [Hz], ``size`` [bytes, with its shards], ``splits``: ``hours``
+    and counts by side and by kind of sound, ``skipped``: ``name: reason`` of each file that
+    could not be read
+
+    Raises
+    ------
+    engine.errors.TrainingError : it is no dataset, or shards are missing
+    """
+    with opened(path) as file:
+        mixtures = thesis_layout.is_layout(file)
+    return (thesis_layout if mixtures else dataset_pcm).describe(path) | {"size": size_of(path)}
+
+
+def _as_text(told: dict[str, Any]) -> str:
+    lines = [
+        f"layout {told['layout']}, {told['sample_rate']} Hz, {told['size'] / 1e6:.1f} MB",
+        *(f"skipped {reason}" for reason in told["skipped"]),
+    ]
+    for side, kinds in told["splits"].items():
+        for kind, counts in kinds.items():
+            numbers = ", ".join(f"{value:g} {name}" for name, value in counts.items())
+            lines.append(f"{side} {kind}: {numbers}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def build(args: argparse.Namespace) -> None:
     """Make a dataset, or what is missing of it."""
+    _check(args)
+    args.out = args.out.resolve()  # workers have other working folders
     spec = SETTINGS[args.setting]
-    spec = replace(spec, sample_rate=args.rate or spec.sample_rate)
+    given = {"sample_rate": args.rate, "n_fft": args.n_fft, "hop": args.hop, "window": args.window}
+    # Every bin is written, whatever a network would take of them.
+    spec = replace(spec, n_bins=1, **{name: value for name, value in given.items() if value})
+    if args.layout == dataset_pcm.LAYOUT:
+        _build_sound(args, args.out, spec.sample_rate)
+    else:
+        _build_mixtures(args, spec)
+
+
+def _build_sound(args: argparse.Namespace, path: Path, sample_rate: int) -> str:
+    """Layout pcm; returns a checksum of all that it is made of."""
     shards: list[SoundShard] = []
     for kind, folders in (("speech", args.speech), ("noise", args.noise), ("rooms", args.rir)):
         if folders:
-            shards += sound_shards(folders, kind, spec.sample_rate, args.shard_minutes)
-    folder = shard_folder(args.out)
+            shards += sound_shards(folders, kind, sample_rate, args.shard_minutes)
+    folder = shard_folder(path)
     build_shards(folder, shards, args.scheduler, args.workers)
-    join(args.out, shards, args.held_out, args.test)
-    remove_strays(folder, [shard.name for shard in shards])
+    with _writable(path):
+        dataset_pcm.join(path, shards, args.held_out, args.test)
+        remove_strays(folder, [shard.name for shard in shards])
+    for line in _as_text(describe(path)).splitlines():
+        log.info("%s", line)
+    return shard_name("", [[shard.name for shard in shards], args.held_out, args.test])
+
+
+def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
+    """Layout stft: the recordings first, then mixtures as long as each side's speech."""
+    folder = shard_folder(args.out)
+    sound = folder / "sound.h5"
+    made_of = _build_sound(args, sound, spec.sample_rate)
+    per_shard = max(1, round(60.0 * args.shard_minutes / _MIXTURES / args.clip_seconds))
+    shards: list[MixtureShard] = []
+    for side in SPLITS:
+        speech, noise, _ = collections(sound, side)
+        if not (speech.recordings and noise.recordings):
+            log.warning("%s: no mixtures, for want of voices or of noises", side)
+            continue
+        first = 1 + sum(shard.count for shard in shards)
+        count = math.ceil(3600.0 * speech.hours / args.clip_seconds)
+        shards += [
+            MixtureShard(
+                str(sound), made_of, side, first + done, min(per_shard, count - done),
+                args.clip_seconds, args.seed, spec,
+            )
+            for done in range(0, count, per_shard)
+        ]  # fmt: skip
+    build_shards(folder, shards, args.scheduler, args.workers)
+    with _writable(args.out):
+        thesis_layout.join(args.out, shards)
+        remove_strays(folder, [sound.name, *(shard.name for shard in shards)])
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not (args.held_out >= 0.0 and args.test >= 0.0 and args.held_out + args.test < 1.0):
+        raise TrainingError("--held-out and --test should be shares that leave some for training")
+    if not (args.shard_minutes > 0.0 and args.clip_seconds > 0.0 and args.workers >= 0):
+        raise TrainingError("--shard-minutes, --clip-seconds and --workers should be positive")
+    if args.out.is_dir():
+        raise TrainingError(f"{args.out} is a folder; name a file")
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """What went wrong when a file was written, in one line; what was there is still there."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"cannot write {path}: {error.strerror or error}") from error

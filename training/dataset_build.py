@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -107,6 +107,32 @@ def build_shards(
                 f"workers died while making a shard of {folder}: is there enough memory? "
                 "--shard-minutes makes shards smaller"
             ) from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """A dataset to read from, closed in the end; raises TrainingError when it is none."""
+    if not path.is_file():
+        raise TrainingError(f"{path}: no such file")
+    try:
+        file = h5py.File(path)
+    except OSError as error:
+        raise TrainingError(f"{path}: is no HDF5 file, or was cut off") from error
+    with file:
+        yield file
+
+
+def size_of(path: Path) -> int:
+    """A dataset with its shards [bytes]."""
+    shards = (part for part in shard_folder(path).rglob("*.h5") if part.is_file())
+    return sum(part.stat().st_size for part in (path, *shards))
+
+
+def check_shards(path: Path, names: Iterable[str]) -> None:
+    """Raise TrainingError when shards are not beside a file: HDF5 would read silence."""
+    for name in names:
+        if not (path.parent / name).is_file():
+            raise TrainingError(f"{path}: its shard {name} is missing beside it")
 
 
 def write_file(path: Path, fill: Callable[[h5py.File], None]) -> None:

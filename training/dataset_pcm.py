@@ -28,7 +28,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from engine.errors import TrainingError
-from training.dataset_build import FORMAT, shard_folder, shard_name, write_file
+from training.dataset_build import (
+    FORMAT,
+    check_shards,
+    opened,
+    shard_folder,
+    shard_name,
+    write_file,
+)
 from training.recordings import (
     Collection,
     Recording,
@@ -159,31 +166,40 @@ def collections(path: Path, split: str) -> tuple[Collection, Collection, Collect
     """
     if split not in SPLITS:
         raise TrainingError(f"split should be one of {', '.join(SPLITS)}, got {split!r}")
-    with opened(path) as file:
+    with _opened(path) as file:
         speech, noise, rooms = (_collection(file, path, kind, split) for kind in KINDS)
     return speech, noise, rooms if rooms.recordings else None
 
 
+def describe(path: Path) -> dict[str, Any]:
+    """What a file in this layout holds; see ``dataset.describe``."""
+    with _opened(path) as file:
+        rate = int(file.attrs["sample_rate"])
+        tables = {kind: file[kind]["recordings"][:] for kind in KINDS if kind in file}
+        skipped = [reason for kind in tables for reason in _texts(file[kind]["skipped"][:])]
+    sides: dict[str, dict[str, Any]] = {side: {} for side in SPLITS}
+    for kind, table in tables.items():
+        for side in SPLITS:
+            rows = table[table["split"] == side.encode()]
+            sides[side][kind] = {
+                "hours": round(float(rows["length"].sum()) / rate / 3600.0, 4),
+                "recordings": len(rows),
+                "voices": len(set(rows["source"])),
+            }
+    return {"layout": LAYOUT, "sample_rate": rate, "splits": sides, "skipped": skipped}
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """A file in layout ``pcm``, closed in the end; raises TrainingError when it is none."""
-    if not path.is_file():
-        raise TrainingError(f"{path}: no such file")
-    try:
-        file = h5py.File(path)
-    except OSError as error:
-        raise TrainingError(f"{path}: is no HDF5 file, or was cut off") from error
-    with file:
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """A file in this layout, closed in the end; raises TrainingError when it is none."""
+    with opened(path) as file:
         layout, found = file.attrs.get("layout"), file.attrs.get("format")
         if layout != LAYOUT or found != FORMAT:
             raise TrainingError(
                 f"{path}: should be layout {LAYOUT}, format {FORMAT}; found {layout}, {found}"
             )
         for kind in KINDS:
-            for name in _texts(file[kind]["shards"]["file"]) if kind in file else ():
-                # HDF5 would read a missing shard as silence.
-                if not (path.parent / name).is_file():
-                    raise TrainingError(f"{path}: its shard {name} is missing beside it")
+            check_shards(path, _texts(file[kind]["shards"]["file"]) if kind in file else ())
         yield file
 
 
@@ -235,7 +251,7 @@ def _collection(file: h5py.File, path: Path, kind: str, split: str) -> Collectio
     shards = group["shards"][:]
     names = [str(path.parent / name) for name in _texts(shards["file"])]
     rows = group["recordings"][:]
-    rows = rows[[text == split for text in _texts(rows["split"])]]
+    rows = rows[rows["split"] == split.encode()]
     # A recording lies in the last shard that begins no later than it.
     where = np.searchsorted(shards["start"], rows["start"], side="right") - 1
     recordings = tuple(
