@@ -70,7 +70,7 @@ class Recipe:
     """Share without speech."""
     room: float = 0.3
     """Share heard in a room."""
-    simulated_room: float = 0.5
+    simulated_room: float = 0.75
     """Share of those rooms that is simulated."""
     longest_room_s: float = 0.8
     """Measured rooms with a longer reverberation time are left out [s]."""
