@@ -80,6 +80,15 @@ def test_what_was_used_is_written_so_that_it_reads_the_same(file, tmp_path):
     assert set(tables["optimiser"]) == set(chosen.optimiser.__slots__)
 
 
+def test_the_documentation_s_example_is_read(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+    (tmp_path / "mine.toml").write_text(text.split("```toml")[1].split("```")[0])
+    found = told(str(tmp_path / "mine.toml"))
+    assert (found.devices, found.run.minutes, found.run.patience) == ("all", 75.0, 20)
+    assert found.optimiser == settings.Optimiser()
+    assert found.model == CLASSIC
+
+
 def test_resuming_takes_the_settings_that_the_run_left(file):
     chosen = told(str(file))
     chosen.out.mkdir(parents=True)
