@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -157,6 +158,8 @@ def quantise(model: Path, path: Path, noisy_db: Float) -> float:
         {METADATA_KEY: before.spec.to_json(), "onnx.quant.pre_process": "onnxruntime.quant"},
     )
     part = path.with_suffix(".part")
+    log = logging.getLogger()  # where it remarks on each product
+    log.addFilter(_not_of_quantisation)
     try:
         quantize_dynamic(
             prepared,
@@ -177,8 +180,14 @@ def quantise(model: Path, path: Path, noisy_db: Float) -> float:
         describe(part, replace(before.spec, training=told))
         part.replace(path)
     finally:
+        log.removeFilter(_not_of_quantisation)
         part.unlink(missing_ok=True)
     return error
+
+
+def _not_of_quantisation(record: logging.LogRecord) -> bool:
+    """Whether a line of the log says something to whoever exports a model."""
+    return "Quantization parameters" not in record.getMessage()
 
 
 def export_run(folder: Path, path: Path, int8: bool = False, **changes: Any) -> Path:

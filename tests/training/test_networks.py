@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from itertools import pairwise
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -223,3 +224,8 @@ def test_layers_run_on_tensorflow_s_numpy(statistics, levels, monkeypatch):
             keras.utils.set_random_seed(1)
             found = answers(build(KINDS[kind], *statistics), levels)
         np.testing.assert_allclose(found[0], wanted[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_page_on_networks_has_every_preset():
+    page = (Path(__file__).parents[2] / "docs" / "networks.md").read_text("utf-8")
+    assert not [name for name in PRESETS if f"`{name}`" not in page]
