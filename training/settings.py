@@ -278,6 +278,10 @@ def settings(args: argparse.Namespace) -> Settings:
     for length, other in (("steps", "minutes"), ("minutes", "steps")):
         if f"run.{length}" in given and isinstance(tables.get("run"), dict):
             tables["run"].pop(other, None)
+    # A file that a run left has every field of its network and model: another choice forgets them.
+    for choice, forgotten in (("preset", "network"), ("model.setting", "model")):
+        if choice in given:
+            tables.pop(forgotten, None)
     for place, value in given.items():
         *where, name = place.split(".")
         table = tables

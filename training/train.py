@@ -103,7 +103,9 @@ class Progress:
 
     @classmethod
     def of(cls, arrays: dict[str, np.ndarray]) -> Progress:
-        """What ``arrays`` gave."""
+        """What ``arrays`` gave; raises TrainingError when it did not give them."""
+        if missing := [n for n in cls.__dataclass_fields__ if f"progress.{n}" not in arrays]:
+            raise TrainingError(f"no checkpoint of this version: it lacks {', '.join(missing)}")
         plain = {name: arrays[f"progress.{name}"] for name in cls.__dataclass_fields__}
         looks = [Look(int(n), int(step), *rest) for n, step, *rest in plain.pop("looks").tolist()]
         return cls(**{name: value.item() for name, value in plain.items()}, looks=looks)

@@ -98,6 +98,17 @@ def test_resuming_takes_the_settings_that_the_run_left(file):
     assert longer == replace(chosen, run=replace(chosen.run, minutes=120.0))
 
 
+def test_another_preset_or_setting_forgets_what_the_file_says_of_the_first(tmp_path):
+    left = tmp_path / "left.toml"
+    left.write_text(
+        settings.to_toml(replace(told(f"--out={tmp_path}"), network={"front": 9}, model=FULLBAND))
+    )
+    assert told(str(left)).network == {"front": 9}
+    assert told(str(left), "--preset=small").network == {}
+    assert told(str(left), "--seed=2").model == FULLBAND
+    assert told(str(left), "--setting=classic").model == CLASSIC
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -18,6 +18,7 @@ import pytest
 from acquisition.catalogue import Catalogue
 from app.cli import main
 from engine.denoiser import Denoiser
+from engine.errors import TrainingError
 from engine.network import Network
 from training import train
 from training.recordings import load, split
@@ -186,14 +187,13 @@ def test_a_run_is_over_by_steps_by_the_clock_or_by_patience():
 
 def test_progress_survives_a_checkpoint(tmp_path):
     look = train.Look(1, 250, 2.5, 1e-3, 1.1, 0.5, 1.0, 0.25, 1.0, 9600.0, 0.02)
-    progress = train.Progress(300, 12.5, 1.0, 2, 0.25, 55.5, 7, [look, replace_look(look)])
+    later = look._replace(look=2, step=500)
+    progress = train.Progress(300, 12.5, 1.0, 2, 0.25, 55.5, 7, [look, later])
     np.savez(tmp_path / "x.npz", **progress.arrays())
     assert train.Progress.of(arrays(tmp_path / "x.npz")) == progress
     assert train.Progress.of(train.Progress().arrays()) == train.Progress(best=math.inf)
-
-
-def replace_look(look):
-    return look._replace(look=2, step=500)
+    with pytest.raises(TrainingError, match="it lacks step, spent_s"):
+        train.Progress.of({"gain.0": np.zeros(3)})
 
 
 @pytest.mark.parametrize(
