@@ -80,8 +80,8 @@ def build_shards(
 
     Raises
     ------
-    engine.errors.TrainingError : the folder cannot be written, no scheduler answers, or a
-        worker died of a shard again and again
+    engine.errors.TrainingError : the folder cannot be written, no scheduler answers, its
+        workers run another version, or one died of a shard again and again
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def build_shards(
 
     with ExitStack() as stack:
         client = stack.enter_context(_client(stack, scheduler, workers, len(missing)))
-        tasks = client.map(_write, [folder] * len(missing), missing, pure=False)
+        tasks = client.map(_write, [folder / s.name for s in missing], missing, pure=False)
         try:
             for task in _told(as_completed(tasks, loop=client.loop), len(missing), "shards"):
                 task.result()
@@ -156,9 +156,11 @@ def remove_strays(folder: Path, wanted: Iterable[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _write(folder: Path, shard: Shard) -> None:
+def _write(path: Path, shard: Shard) -> None:
     """What a worker does."""
-    write_file(folder / shard.name, shard.fill)
+    if shard.name != path.name:
+        raise TrainingError("the workers run another version of denoise-app than this one")
+    write_file(path, shard.fill)
 
 
 def _client(stack: ExitStack, scheduler: str | None, workers: int, n_tasks: int) -> Any:
@@ -172,7 +174,7 @@ def _client(stack: ExitStack, scheduler: str | None, workers: int, n_tasks: int)
             threads_per_worker=1,
             memory_limit=None,
             dashboard_address="127.0.0.1:0",
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # a failed task is told once, by us
         )
         return Client(stack.enter_context(cluster), set_as_default=False)
     try:
