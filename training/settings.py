@@ -71,6 +71,8 @@ class Data:
     """Folders of noise."""
     rir: tuple[Path, ...] = ()
     """Folders of room impulse responses; simulated rooms only if there are none."""
+    simulated_rooms: int = 200
+    """Made once and kept in the cache; 0: simulated rooms are decaying noise."""
     dataset: Path | None = None
     """A file of ``denoise-app dataset build`` in place of all folders."""
     cache: Path | None = None
@@ -80,6 +82,7 @@ class Data:
 
     def __post_init__(self) -> None:
         _within("data.held_out", self.held_out, 0.0, 0.9)
+        _within("data.simulated_rooms", self.simulated_rooms, 0, 100_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from training.batches import Batch, Batches, batch_of, statistics
 from training.mixing import Mixer
 from training.recordings import Collection, load, replace_file, split
 from training.records import CATALOGUE, Log, Look, Pair, PairedBatches, Register
+from training.rooms import bank
 from training.settings import CLASSIC as CLASSIC
 from training.settings import Optimiser, Run, Settings
 
@@ -571,12 +572,18 @@ def _supplies(
 ) -> tuple[PairedBatches, Batches, Collection, Collection, dict[str, Any]]:
     """Batches to learn from and of held-out sound, speech and noise of the first, and a summary."""
     sides = _from_dataset(chosen) if chosen.data.dataset else _from_folders(chosen)
-    mixers = []
-    for (speech, noise, rooms), what in zip(sides, ("trained on", "held out"), strict=True):
+    mixers, cache = [], _cache(chosen)
+    n_rooms = chosen.data.simulated_rooms
+    for k, ((speech, noise, rooms), what) in enumerate(
+        zip(sides, ("trained on", "held out"), strict=True)
+    ):
         if not (speech.recordings and noise.recordings):
             raise TrainingError(f"too few voices or noises: none is left to be {what}")
         log.info("%s: %.2f h of speech, %.2f h of noise", what, speech.hours, noise.hours)
-        mixers.append(Mixer(speech, noise, rooms, chosen.mixing))
+        # Validation needs fewer, and none that was learnt from: another seed.
+        n = n_rooms if k == 0 else math.ceil(n_rooms / 10)
+        simulated = bank(chosen.model.sample_rate, cache, n, seed=k) if n else ()
+        mixers.append(Mixer(speech, noise, rooms, chosen.mixing, simulated))
     spec, size = chosen.model, (chosen.batch.clips, chosen.batch.frames)
     speech, noise, rooms = sides[0]
     both = [collection for side in sides for collection in side[:2]]
@@ -594,6 +601,11 @@ def _supplies(
         noise,
         data,
     )
+
+
+def _cache(chosen: Settings) -> Path:
+    """Folder of what is decoded or simulated once."""
+    return chosen.data.cache or chosen.out / "cache"
 
 
 Side = tuple[Collection, Collection, Collection | None]
@@ -615,7 +627,7 @@ def _from_folders(chosen: Settings) -> tuple[Side, Side]:
     data, rate = chosen.data, chosen.model.sample_rate
     if not (data.speech and data.noise):
         raise TrainingError("nothing to learn from: give --speech and --noise, or --dataset")
-    cache = data.cache or chosen.out / "cache"
+    cache = _cache(chosen)
     speech = split(load(data.speech, rate, cache / "speech"), data.held_out)
     noise = split(load(data.noise, rate, cache / "noise"), data.held_out)
     if not data.rir:

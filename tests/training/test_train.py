@@ -31,6 +31,7 @@ SMALL = (
     "--validation-batches=1",
     "--set=run.statistics_batches=2",
     "--set=data.held_out=0.4",  # of six voices and noises some must be held out
+    "--set=data.simulated_rooms=0",  # each takes a tenth of a second
 )
 
 
@@ -72,7 +73,12 @@ def test_from_folders_to_a_denoiser_that_runs(folders, tmp_path, rng, caplog):
     (folders["noise"] / "broken.flac").write_bytes(b"fLaC")
     caplog.set_level(logging.INFO, "training")
     out = tmp_path / "run"
-    train.run(arguments(folders, out, "--steps=30", "--validate=10", "--rate=0.01"), ignore)
+    short = ("--steps=30", "--validate=10", "--rate=0.01", "--set=data.simulated_rooms=2")
+    train.run(arguments(folders, out, *short), ignore)
+    assert sorted(path.name for path in (tmp_path / "cache").glob("rooms-*")) == [
+        "rooms-11025-1-1-1.npz",  # held out, of another seed
+        "rooms-11025-2-0-1.npz",
+    ]
     network = Network(out / "classic.onnx", provider="cpu")
     denoiser = Denoiser(network)
     heard = [denoiser.process(h) for h in 0.1 * rng.standard_normal((4, 512)).astype(np.float32)]
