@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -141,7 +142,10 @@ def write_file(path: Path, fill: Callable[[h5py.File], None]) -> None:
     It is made in memory: a full disk then is an ordinary OSError, where HDF5 itself may
     leave a file that it cannot even close.
     """
-    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
+    # HDF5 takes two files of one name for the same one, even in memory: a worker with
+    # several threads would lose one of them.
+    name = f"in memory {threading.get_ident()}"
+    with h5py.File(name, "w", driver="core", backing_store=False) as file:
         fill(file)
         file.flush()
         image = file.id.get_file_image()

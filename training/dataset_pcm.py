@@ -171,6 +171,25 @@ def collections(path: Path, split: str) -> tuple[Collection, Collection, Collect
     return speech, noise, rooms if rooms.recordings else None
 
 
+def made_of(path: Path) -> str:
+    """A checksum of all that a file in this layout is made of, and of who is on which side."""
+    with _opened(path) as file:
+        names = [
+            Path(name).name
+            for kind in KINDS
+            if kind in file
+            for name in _texts(file[kind]["shards"]["file"])
+        ]
+        return shard_name("", [names, float(file.attrs["held_out"]), float(file.attrs["test"])])
+
+
+def shares(path: Path) -> dict[str, float]:
+    """Share of the sound that each side of a file in this layout was to have."""
+    with _opened(path) as file:
+        held_out, tested = float(file.attrs["held_out"]), float(file.attrs["test"])
+    return {"train": 1.0 - held_out - tested, "valid": held_out, "test": tested}
+
+
 def describe(path: Path) -> dict[str, Any]:
     """What a file in this layout holds; see ``dataset.describe``."""
     with _opened(path) as file:
@@ -324,6 +343,9 @@ def _sides(table: NDArray[np.void], held_out: float, tested: float) -> list[str]
 def _store_samples(file: h5py.File, samples: NDArray[np.int16]) -> None:
     chunks = {"chunks": (min(_CHUNK, len(samples)),)} | _STORAGE if len(samples) else {}
     file.create_dataset("samples", data=samples.astype("<i2"), **chunks)
+    # Else they are written when Python happens to let go of the dataset: then or after the
+    # tables, and shards of one input would not have the same bytes.
+    file.flush()
 
 
 def _origin(path: Path) -> tuple[str, str, str, str]:
