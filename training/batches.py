@@ -9,7 +9,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import count
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -85,6 +86,13 @@ def batch_of(step: int) -> int:
     return step // 2 if step % 2 == 0 else max(0, step // 2 - _ECHO)
 
 
+class Supply(Protocol):
+    """What gives batches by their number: ``Batches``, ``dataset_mixed.MixedBatches``."""
+
+    def __getitem__(self, k: int, /) -> Batch:
+        """Batch k, always the same."""
+
+
 class Batches:
     """An endless supply: ``batches[k]`` is batch k.
 
@@ -119,39 +127,48 @@ class Batches:
 
     def ahead(self, step: int, depth: int = 4) -> Iterator[Batch]:
         """What to learn from at ``step`` and after, made by a thread meanwhile."""
-        waiting: queue.Queue[Batch | BaseException] = queue.Queue(depth)
-        done = threading.Event()
+        return in_advance(self._in_turn(step), depth)
 
-        def produce() -> None:
-            recent: dict[int, Batch] = {}
-            now = step
-            try:
-                while not done.is_set():
-                    k = batch_of(now)
-                    batch = recent[k] if k in recent else self[k]
-                    recent[k] = batch
-                    recent.pop(now // 2 - _ECHO - 1, None)
-                    while not done.is_set():
-                        try:
-                            waiting.put(batch, timeout=0.1)
-                            break
-                        except queue.Full:
-                            continue
-                    now += 1
-            except BaseException as error:  # handed over: a dead thread would hang the run
-                waiting.put(error)
+    def _in_turn(self, step: int) -> Iterator[Batch]:
+        recent: dict[int, Batch] = {}
+        for now in count(step):
+            k = batch_of(now)
+            batch = recent[k] if k in recent else self[k]
+            recent[k] = batch
+            recent.pop(now // 2 - _ECHO - 1, None)
+            yield batch
 
-        thread = threading.Thread(target=produce, name="batches", daemon=True)
-        thread.start()
+
+def in_advance(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
+    """The same batches, up to ``depth`` of them made by a thread before they are asked for."""
+    waiting: queue.Queue[Batch | BaseException] = queue.Queue(depth)
+    done = threading.Event()
+
+    def produce() -> None:
         try:
-            while True:
-                batch = waiting.get()
-                if isinstance(batch, BaseException):
-                    raise batch
-                yield batch
-        finally:
-            done.set()
-            thread.join()
+            for batch in batches:
+                while not done.is_set():
+                    try:
+                        waiting.put(batch, timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if done.is_set():
+                    return
+        except BaseException as error:  # handed over: a dead thread would hang the run
+            waiting.put(error)
+
+    thread = threading.Thread(target=produce, name="batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch = waiting.get()
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+    finally:
+        done.set()
+        thread.join()
 
 
 def _with_rest(power: Float, spec: ModelSpec) -> Float:
@@ -182,7 +199,7 @@ def _level_db(mixture: Mixture, spec: ModelSpec) -> float:
     return level_db + 10.0 if np.isfinite(level_db) else 0.0
 
 
-def statistics(batches: Batches, n_batches: int) -> tuple[Float, Float]:
+def statistics(batches: Supply, n_batches: int) -> tuple[Float, Float]:
     """Mean and standard deviation of each bin's level [dB]: two of (n_bins,) float32."""
     frames = np.concatenate([_flat(batches[k].noisy_db) for k in range(n_batches)])
     return frames.mean(axis=0), np.maximum(frames.std(axis=0), 1.0)

@@ -1,8 +1,9 @@
-"""A dataset is one file and the folder beside it: recordings by split, or ready mixtures.
+"""A dataset is one file and the folder beside it: recordings by split, or mixtures of them.
 
 ``denoise-app dataset build`` makes it, ``info`` tells what it holds and ``bench`` what it
 saves. Training takes ``collections`` from it. Not here: how shards are made
-(``dataset_build``), and what the two layouts are (``dataset_pcm``, ``thesis_layout``).
+(``dataset_build``), and what the layouts are (``dataset_pcm``, ``dataset_mixed``,
+``thesis_layout``).
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from typing import Any
 
 from engine.errors import TrainingError
 from engine.spec import WINDOWS, ModelSpec
-from training import dataset_bench, dataset_pcm, thesis_layout
+from training import dataset_bench, dataset_mixed, dataset_pcm, thesis_layout
 from training.dataset_build import (
     build_shards,
     opened,
     remove_strays,
     shard_folder,
-    shard_name,
     size_of,
 )
+from training.dataset_mixed import MixedShard
 from training.dataset_pcm import SPLITS, SoundShard, collections, sound_shards
-from training.settings import SETTINGS
+from training.recordings import summary
+from training.settings import SETTINGS, Batch, Data
 from training.thesis_layout import MixtureShard
 
 __all__ = ["add_arguments", "build", "collections", "describe", "run"]
@@ -54,22 +56,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--speech", type=Path, nargs="+", required=True, help="folders of clean speech")
-    add("--noise", type=Path, nargs="+", required=True, help="folders of noise")
+    add("--speech", type=Path, nargs="+", default=[], help="folders of clean speech")
+    add("--noise", type=Path, nargs="+", default=[], help="folders of noise")
     add("--rir", type=Path, nargs="*", default=[], help="folders of room impulse responses")
+    add(
+        "--dataset",
+        type=Path,
+        metavar="PCM.h5",
+        help="a dataset in layout pcm in place of all folders; mixed only",
+    )
     add("--out", type=Path, required=True, metavar="FILE.h5", help="its shards lie beside it")
     add(
         "--layout",
-        choices=(dataset_pcm.LAYOUT, thesis_layout.LAYOUT),
+        choices=(dataset_pcm.LAYOUT, dataset_mixed.LAYOUT, thesis_layout.LAYOUT),
         default=dataset_pcm.LAYOUT,
-        help="pcm: recordings, mixed while training; stft: mixtures as in the thesis "
-        "(default: %(default)s)",
+        help="pcm: recordings, mixed while training; mixed: mixtures ready to learn from; "
+        "stft: mixtures as in the thesis (default: %(default)s)",
     )
     add("--setting", choices=SETTINGS, default="classic", help="rate and transform (%(default)s)")
     add("--rate", type=int, metavar="HZ", help="another rate than the setting's [Hz]")
-    add("--n-fft", type=int, help="another length of the transform [samples]; stft only")
-    add("--hop", type=int, help="another advance of the transform [samples]; stft only")
-    add("--window", choices=WINDOWS, help="another window; stft only")
+    add("--n-fft", type=int, help="another length of the transform [samples]; not of pcm")
+    add("--hop", type=int, help="another advance of the transform [samples]; not of pcm")
+    add("--window", choices=WINDOWS, help="another window; not of pcm")
     add(
         "--held-out",
         type=float,
@@ -85,7 +93,21 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="of the sound, never looked at in training (default: %(default)s)",
     )
     add("--clip-seconds", type=float, default=30.0, help="length of a mixture; stft only [s]")
-    add("--seed", type=int, default=1, help="of the mixtures; stft only (default: %(default)s)")
+    add(
+        "--clip-frames",
+        type=int,
+        default=Batch().frames,
+        help="length of a mixture; mixed only (default: %(default)s)",
+    )
+    add("--hours", type=float, help="of mixtures, all sides together; mixed only [h]")
+    add(
+        "--simulated-rooms",
+        type=int,
+        default=Data().simulated_rooms,
+        metavar="N",
+        help="mixed only (default: %(default)s)",
+    )
+    add("--seed", type=int, default=1, help="of the mixtures; not of pcm (default: %(default)s)")
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster (default: processes here)")
     add("--workers", type=int, default=0, help="processes here (default: one per core)")
     add(
@@ -93,7 +115,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=10.0,
         metavar="M",
-        help="length of a shard, of mixtures a fifth of it (default: %(default)s) [min]",
+        help="length of a shard, in layout stft a fifth of it (default: %(default)s) [min]",
     )
 
 
@@ -115,7 +137,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What a dataset of either layout holds.
+    """What a dataset of any layout holds.
 
     Returns
     -------
@@ -128,8 +150,14 @@ def describe(path: Path) -> dict[str, Any]:
     engine.errors.TrainingError : it is no dataset, or shards are missing
     """
     with opened(path) as file:
-        mixtures = thesis_layout.is_layout(file)
-    return (thesis_layout if mixtures else dataset_pcm).describe(path) | {"size": size_of(path)}
+        of_thesis = thesis_layout.is_layout(file)
+    if of_thesis:
+        found = thesis_layout.describe(path)
+    elif dataset_mixed.is_layout(path):
+        found = dataset_mixed.describe(path)
+    else:
+        found = dataset_pcm.describe(path)
+    return found | {"size": size_of(path)}
 
 
 def _as_text(told: dict[str, Any]) -> str:
@@ -150,16 +178,21 @@ def build(args: argparse.Namespace) -> None:
     args.out = args.out.resolve()  # workers have other working folders
     spec = SETTINGS[args.setting]
     given = {"sample_rate": args.rate, "n_fft": args.n_fft, "hop": args.hop, "window": args.window}
+    given = {name: value for name, value in given.items() if value}
+    if args.layout == dataset_mixed.LAYOUT:
+        n_bins = min(spec.n_bins, given.get("n_fft", spec.n_fft) // 2 + 1)
+        _build_ready(args, replace(spec, n_bins=n_bins, **given))
+        return
     # Every bin is written, whatever a network would take of them.
-    spec = replace(spec, n_bins=1, **{name: value for name, value in given.items() if value})
+    spec = replace(spec, n_bins=1, **given)
     if args.layout == dataset_pcm.LAYOUT:
         _build_sound(args, args.out, spec.sample_rate)
     else:
         _build_mixtures(args, spec)
 
 
-def _build_sound(args: argparse.Namespace, path: Path, sample_rate: int) -> str:
-    """Layout pcm; returns a checksum of all that it is made of."""
+def _build_sound(args: argparse.Namespace, path: Path, sample_rate: int) -> None:
+    """Layout pcm."""
     shards: list[SoundShard] = []
     for kind, folders in (("speech", args.speech), ("noise", args.noise), ("rooms", args.rir)):
         if folders:
@@ -171,14 +204,14 @@ def _build_sound(args: argparse.Namespace, path: Path, sample_rate: int) -> str:
         remove_strays(folder, [shard.name for shard in shards])
     for line in _as_text(describe(path)).splitlines():
         log.info("%s", line)
-    return shard_name("", [[shard.name for shard in shards], args.held_out, args.test])
 
 
 def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
     """Layout stft: the recordings first, then mixtures as long as each side's speech."""
     folder = shard_folder(args.out)
     sound = folder / "sound.h5"
-    made_of = _build_sound(args, sound, spec.sample_rate)
+    _build_sound(args, sound, spec.sample_rate)
+    made_of = dataset_pcm.made_of(sound)
     per_shard = max(1, round(60.0 * args.shard_minutes / _MIXTURES / args.clip_seconds))
     shards: list[MixtureShard] = []
     for side in SPLITS:
@@ -201,7 +234,57 @@ def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
         remove_strays(folder, [sound.name, *(shard.name for shard in shards)])
 
 
+def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
+    """Layout mixed: the recordings first, unless they are built already; then the mixtures."""
+    folder = shard_folder(args.out)
+    if args.dataset:
+        sound, kept = args.dataset.resolve(), []
+        rate = dataset_pcm.describe(sound)["sample_rate"]
+        if rate != spec.sample_rate:
+            raise TrainingError(f"{sound}: has {rate} Hz, the setting {spec.sample_rate}: --rate")
+    else:
+        sound, kept = folder / "sound.h5", [folder / "sound.h5"]
+        _build_sound(args, sound, spec.sample_rate)
+    made_of = dataset_pcm.made_of(sound)
+    clip_s = args.clip_frames * spec.hop_s
+    per_shard = max(1, round(60.0 * args.shard_minutes / clip_s))
+    shards: list[MixedShard] = []
+    sides = []
+    for side, share in dataset_pcm.shares(sound).items():
+        speech, noise, rooms = collections(sound, side)
+        if not (speech.recordings and noise.recordings):
+            log.warning("%s: no mixtures, for want of voices or of noises", side)
+            continue
+        count = math.ceil(share * 3600.0 * args.hours / clip_s)
+        shards += [
+            MixedShard(
+                str(sound), made_of, side, first, min(per_shard, count - first),
+                args.clip_frames, args.seed, spec, str(folder / "rooms"), args.simulated_rooms,
+            )
+            for first in range(0, count, per_shard)
+        ]  # fmt: skip
+        if side != "test":
+            sides.append((speech, noise, rooms))
+    if not shards:
+        raise TrainingError(f"{sound}: no side has voices and noises")
+    for shard in {shard.split: shard for shard in shards}.values():
+        with _writable(folder):
+            shard.simulated()  # once, before several workers want them
+    build_shards(folder, shards, args.scheduler, args.workers)
+    with _writable(args.out):
+        dataset_mixed.join(args.out, shards, summary(sides))
+        remove_strays(folder, [*(path.name for path in kept), *(shard.name for shard in shards)])
+
+
 def _check(args: argparse.Namespace) -> None:
+    if args.dataset and (args.layout != dataset_mixed.LAYOUT or args.speech or args.noise):
+        raise TrainingError("--dataset takes the place of all folders, in layout mixed only")
+    if not args.dataset and not (args.speech and args.noise):
+        raise TrainingError("nothing to build of: give --speech and --noise")
+    if args.layout == dataset_mixed.LAYOUT and not (args.hours and args.hours > 0.0):
+        raise TrainingError("layout mixed needs a length in --hours")
+    if args.clip_frames < 1 or args.simulated_rooms < 0:
+        raise TrainingError("--clip-frames and --simulated-rooms should be positive")
     if not (args.held_out >= 0.0 and args.test >= 0.0 and args.held_out + args.test < 1.0):
         raise TrainingError("--held-out and --test should be shares that leave some for training")
     if not (args.shard_minutes > 0.0 and args.clip_seconds > 0.0 and args.workers >= 0):

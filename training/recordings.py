@@ -159,6 +159,22 @@ def split(collection: Collection, held_out: float) -> tuple[Collection, Collecti
     )
 
 
+Side = tuple[Collection, Collection, Collection | None]
+"""Speech, noise and rooms of one side of a split."""
+
+
+def summary(sides: Sequence[Side]) -> dict[str, Any]:
+    """What a model's description tells of the sound that it learnt from."""
+    both = [collection for side in sides for collection in side[:2]]
+    return {
+        "speech_hours": round(sum(side[0].hours for side in sides), 2),
+        "noise_hours": round(sum(side[1].hours for side in sides), 2),
+        "rooms": sum(len(side[2].recordings) for side in sides if side[2] is not None),
+        "skipped_files": sum(len(collection.skipped) for collection in sides[0][:2]),
+        "data": sorted({r.name.split("/")[0] for c in both for r in c.recordings}),
+    }
+
+
 def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
     """Read a file, mixed to mono, at a rate: (n_samples,) int16.
 

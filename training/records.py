@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from acquisition.catalogue import DELETED, OK, Catalogue, CatalogueError, maker
 from engine.errors import TrainingError
 from engine.spec import ModelSpec
-from training.batches import Batch, Batches
+from training.batches import Batch, Batches, batch_of
 from training.mixing import Mixer
 from training.recordings import Collection, replace_file
 
@@ -142,6 +142,10 @@ class PairedBatches(Batches):
         self.pairs[k] = self._met
         self.pairs.pop(k - _REMEMBERED, None)
         return batch
+
+    def met(self, step: int) -> list[Pair]:
+        """Which recordings were heard together in what was learnt from at ``step``."""
+        return self.pairs[batch_of(step)]
 
 
 class Register:

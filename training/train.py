@@ -33,15 +33,16 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.stft import Float
 from training import figures, settings
-from training.batches import Batch, Batches, batch_of, statistics
+from training.batches import Batch, Batches, Supply, statistics
 from training.mixing import Mixer
-from training.recordings import Collection, load, replace_file, split
+from training.recordings import Collection, Side, load, replace_file, split, summary
 from training.records import CATALOGUE, Log, Look, Pair, PairedBatches, Register
 from training.rooms import bank
 from training.settings import CLASSIC as CLASSIC
 from training.settings import Optimiser, Run, Settings
 
 if TYPE_CHECKING:
+    from training.dataset_mixed import MixedBatches
     from training.objectives import Objective
 
 log = logging.getLogger("training")
@@ -399,7 +400,7 @@ class _Leaving:
 
 def _learn(
     learner: Learner,
-    learnt: PairedBatches,
+    learnt: PairedBatches | MixedBatches,
     validation: list[Batch],
     progress: Progress,
     chosen: Settings,
@@ -417,7 +418,7 @@ def _learn(
             batch = next(batches)
             waiting_s += time.monotonic() - asked
             progress.lost += learner.learn(batch, rate)
-            leaving.pairs.update(learnt.pairs[batch_of(progress.step)])
+            leaving.pairs.update(learnt.met(progress.step))
             progress.step += 1
             now = time.monotonic()
             progress.spent_s += min(now - before, _LONGEST_STEP_S)
@@ -569,8 +570,15 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _supplies(
     chosen: Settings, waves: bool
-) -> tuple[PairedBatches, Batches, Collection, Collection, dict[str, Any]]:
+) -> tuple[PairedBatches | MixedBatches, Supply, Collection, Collection, dict[str, Any]]:
     """Batches to learn from and of held-out sound, speech and noise of the first, and a summary."""
+    if chosen.data.dataset and (chosen.data.speech or chosen.data.noise or chosen.data.rir):
+        raise TrainingError("--dataset takes the place of --speech, --noise and --rir: leave out")
+    if chosen.data.dataset:
+        from training import dataset_mixed
+
+        if dataset_mixed.is_layout(chosen.data.dataset):
+            return _ready(chosen, chosen.data.dataset, waves)
     sides = _from_dataset(chosen) if chosen.data.dataset else _from_folders(chosen)
     mixers, cache = [], _cache(chosen)
     n_rooms = chosen.data.simulated_rooms
@@ -585,21 +593,13 @@ def _supplies(
         simulated = bank(chosen.model.sample_rate, cache, n, seed=k) if n else ()
         mixers.append(Mixer(speech, noise, rooms, chosen.mixing, simulated))
     spec, size = chosen.model, (chosen.batch.clips, chosen.batch.frames)
-    speech, noise, rooms = sides[0]
-    both = [collection for side in sides for collection in side[:2]]
-    data = {
-        "speech_hours": round(sum(side[0].hours for side in sides), 2),
-        "noise_hours": round(sum(side[1].hours for side in sides), 2),
-        "rooms": sum(len(side[2].recordings) for side in sides if side[2] is not None),
-        "skipped_files": len(speech.skipped) + len(noise.skipped),
-        "data": sorted({r.name.split("/")[0] for c in both for r in c.recordings}),
-    }
+    speech, noise, _ = sides[0]
     return (
         PairedBatches(mixers[0], spec, *size, seed=2 * chosen.seed, waves=waves),
         Batches(mixers[1], spec, *size, seed=2 * chosen.seed + 1, waves=waves),
         speech,
         noise,
-        data,
+        summary(sides),
     )
 
 
@@ -608,16 +608,27 @@ def _cache(chosen: Settings) -> Path:
     return chosen.data.cache or chosen.out / "cache"
 
 
-Side = tuple[Collection, Collection, Collection | None]
-"""Speech, noise and rooms."""
+def _ready(
+    chosen: Settings, path: Path, waves: bool
+) -> tuple[MixedBatches, Supply, Collection, Collection, dict[str, Any]]:
+    """The same of a dataset of ready mixtures, which names no recordings."""
+    from training import dataset_mixed
+    from training.dataset_mixed import MixedBatches
+
+    if waves:
+        raise TrainingError(f"{path}: holds no samples, which loss.si_sdr needs: use layout pcm")
+    log.info("%s: mixtures are ready, so nothing in the table mixing changes them", path)
+    size = chosen.batch.clips, chosen.batch.frames
+    learnt = MixedBatches(path, "train", chosen.model, *size, seed=2 * chosen.seed)
+    held_out = MixedBatches(path, "valid", chosen.model, *size, seed=2 * chosen.seed + 1)
+    nothing = Collection(chosen.model.sample_rate, (), ())
+    return learnt, held_out, nothing, nothing, dataset_mixed.training(path)
 
 
 def _from_dataset(chosen: Settings) -> tuple[Side, Side]:
     """Both sides of a built dataset: what is trained on, what is held out."""
     from training.dataset import collections
 
-    if chosen.data.speech or chosen.data.noise or chosen.data.rir:
-        raise TrainingError("--dataset takes the place of --speech, --noise and --rir: leave out")
     assert chosen.data.dataset is not None
     return collections(chosen.data.dataset, "train"), collections(chosen.data.dataset, "valid")
 
