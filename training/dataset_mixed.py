@@ -59,7 +59,6 @@ reach 102 dB down from the loudest bin of a clip, and 0 is silence."""
 # Levels under the loudest bin of a clip, by code.
 _LEVELS_DB = (STEP_DB * (np.arange(256) - 255.0)).astype(np.float32)
 _LEVELS_DB[0] = -np.inf
-_MAGNITUDES = 10.0 ** (_LEVELS_DB / np.float32(20.0))
 
 # Of the angle and not of its cosine: where clean and noisy nearly agree, and gains matter
 # most, a step of the cosine would be coarser than the noise that is left.
@@ -158,19 +157,21 @@ def decode(frames: Codes, clips: Float, floor_db: float) -> Batch:
     frames, clips : as ``encode`` gave them
     floor_db : of the setting
     """
-    n = frames.shape[-1] // 3
-    loudest_db, speech_db = clips[:, 0, None, None], clips[:, 1, None, None]
-    scale = (10.0 ** ((loudest_db - speech_db) / 20.0)).astype(np.float32)
-    levels = frames[..., : 2 * n]
-    spectra = np.empty((*frames.shape[:-1], 3 * n), np.float32)
-    np.multiply(_MAGNITUDES[levels], scale, out=spectra[..., : 2 * n])
-    noisy, clean, product = (spectra[..., k * n : (k + 1) * n] for k in range(3))
-    np.multiply(noisy, clean, out=product)
-    product *= _COSINES[frames[..., 2 * n : 3 * n]]
-    noisy_db, clean_db = (
-        np.maximum(_LEVELS_DB[levels[..., k * n : k * n + n - 1]] + loudest_db, floor_db)
-        for k in range(2)
-    )
+    n, shape = frames.shape[-1] // 3, frames.shape[:-1]
+    spectra = np.empty((*shape, 3 * n), np.float32)
+    noisy_db, clean_db = np.empty((2, *shape, n - 1), np.float32)
+    # Clip by clip: what is made stays in the cache, twice as fast as all at once. `mode` spares
+    # a check of the codes, which a table of 256 cannot need.
+    for k, (codes, (loudest_db, speech_db)) in enumerate(zip(frames, clips, strict=True)):
+        levels_db = _LEVELS_DB + loudest_db
+        magnitudes = 10.0 ** ((levels_db - speech_db) / np.float32(20.0))
+        levels_db = np.maximum(levels_db, np.float32(floor_db))
+        noisy, clean, product = (spectra[k, :, part * n : (part + 1) * n] for part in range(3))
+        spectra[k, :, : 2 * n] = magnitudes.take(codes[:, : 2 * n], mode="clip")
+        np.multiply(noisy, clean, out=product)
+        product *= _COSINES.take(codes[:, 2 * n : 3 * n], mode="clip")
+        noisy_db[k] = levels_db.take(codes[:, : n - 1], mode="clip")
+        clean_db[k] = levels_db.take(codes[:, n : 2 * n - 1], mode="clip")
     return Batch(noisy_db, spectra, frames[..., 3 * n :].astype(np.float32), clean_db)
 
 
