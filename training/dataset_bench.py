@@ -1,8 +1,8 @@
-"""What the layout ``pcm`` saves against the thesis's: room, and time until a network can learn.
+"""What our layouts save against the thesis's: room, and time until a network can learn.
 
-Both are measured side by side, in turns, in one run: mixtures written as the thesis writes
-them and read row by row, as its generator feeds a network of one time step, and clips mixed
-and transformed from recordings as training does it.
+All are measured side by side, in turns, in one run: mixtures written as the thesis writes
+them and read row by row, as its generator feeds a network of one time step; clips mixed
+and transformed from recordings (``pcm``), and ready ones (``mixed``), as training does it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from engine.errors import TrainingError
 from engine.spec import ModelSpec
-from training import dataset_pcm
+from training import dataset_mixed, dataset_pcm
 from training.batches import Batches
-from training.dataset_build import size_of
+from training.dataset_build import shard_folder, size_of, write_file
+from training.dataset_mixed import MixedBatches, MixedShard
 from training.mixing import Mixer
 from training.settings import SETTINGS
 from training.thesis_layout import create_group, write_mixture
@@ -34,7 +35,8 @@ from training.thesis_layout import create_group, write_mixture
 _CLIPS, _FRAMES = 48, 96
 _ROWS = 256
 
-# What is written in the thesis's layout: 127 MB at 11 kHz, more than HDF5 keeps in memory.
+# What is written in the thesis's layout, 127 MB at 11 kHz: more than HDF5 keeps in memory. As
+# much sound is written in layout mixed.
 _MIXTURES, _MIXTURE_S = 16, 30.0
 
 
@@ -59,15 +61,18 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     if spec is None:
         raise TrainingError(f"{args.file}: no setting has {told['sample_rate']} Hz")
     with tempfile.TemporaryDirectory(prefix="denoise-app-bench-") as folder:
-        thesis = Path(folder) / "thesis.h5"
+        thesis, mixed = Path(folder) / "thesis.h5", Path(folder) / "mixed.h5"
         thesis_hours = _write_thesis(args.file, thesis, spec)
-        speeds = _speeds(args.file, thesis, spec, args.seconds)
+        mixed_hours = _write_mixed(args.file, mixed, spec)
+        speeds = _speeds(args.file, thesis, mixed, spec, args.seconds)
         thesis_size = thesis.stat().st_size / thesis_hours
+        mixed_size = size_of(mixed) / mixed_hours
     kinds = [counts for side in told["splits"].values() for counts in side.items()]
     hours = sum(found["hours"] for _, found in kinds)
     speech_hours = sum(found["hours"] for kind, found in kinds if kind == "speech")
     size = size_of(args.file)
-    tell(_size_table(thesis_size, size / hours, size / speech_hours) + "\n" + _speed_table(speeds))
+    sizes = _size_table(thesis_size, mixed_size, size / hours, size / speech_hours)
+    tell(f"{sizes}\n{_speed_table(speeds)}")
 
 
 def _write_thesis(path: Path, thesis: Path, spec: ModelSpec) -> float:
@@ -81,7 +86,22 @@ def _write_thesis(path: Path, thesis: Path, spec: ModelSpec) -> float:
     return _MIXTURES * n_samples / spec.sample_rate / 3600.0
 
 
-def _speeds(path: Path, thesis: Path, spec: ModelSpec, seconds: float) -> dict[str, float]:
+def _write_mixed(path: Path, mixed: Path, spec: ModelSpec) -> float:
+    """Write as many mixtures ready to learn from; returns their length [h]."""
+    clip_s = _FRAMES * spec.hop_s
+    n_clips = round(_MIXTURES * _MIXTURE_S / clip_s)
+    shard = MixedShard(
+        str(path), dataset_pcm.made_of(path), "train", 0, n_clips, _FRAMES, 1, spec, "", n_rooms=0
+    )
+    shard_folder(mixed).mkdir()
+    write_file(shard_folder(mixed) / shard.name, shard.fill)
+    dataset_mixed.join(mixed, [shard], {})
+    return n_clips * clip_s / 3600.0
+
+
+def _speeds(
+    path: Path, thesis: Path, mixed: Path, spec: ModelSpec, seconds: float
+) -> dict[str, float]:
     """Frames a second of each path, measured in turns: a busy moment slows them all."""
     workers = os.cpu_count() or 1
     with (
@@ -91,8 +111,11 @@ def _speeds(path: Path, thesis: Path, spec: ModelSpec, seconds: float) -> dict[s
         paths: dict[str, Iterator[int]] = {
             "thesis, one read per row, arrays found by name": _rows(file, spec, found=False),
             "thesis, one read per row, arrays kept open": _rows(file, spec, found=True),
-            "ours, one process": _batches(path, spec),
-            f"ours, {workers} processes": _batches_side_by_side(pool, 2 * workers),
+            "pcm, mixed and transformed, one process": _batches(path, spec),
+            f"pcm, mixed and transformed, {workers} processes": _batches_side_by_side(
+                pool, 4 * workers
+            ),
+            "mixed, read and decoded, one process": _ready_batches(mixed, spec),
         }
         for frames in paths.values():
             next(frames)  # open, start and fill what stays
@@ -141,13 +164,22 @@ def _batches(path: Path, spec: ModelSpec) -> Iterator[int]:
         yield batches[k].noisy_db[..., 0].size
 
 
-def _batches_side_by_side(pool: ProcessPoolExecutor, ahead: int) -> Iterator[int]:
-    """The same from several processes, each batch handed over whole."""
-    waiting = [pool.submit(_batch, k) for k in range(ahead)]
-    for k in count(ahead):
-        noisy_db = waiting.pop(0).result()[0]
-        waiting.append(pool.submit(_batch, k))
-        yield noisy_db[..., 0].size
+def _ready_batches(mixed: Path, spec: ModelSpec) -> Iterator[int]:
+    """Batches read as training reads them; yields the number of their frames."""
+    batches = MixedBatches(mixed, "train", spec, _CLIPS, _FRAMES, seed=5)
+    for k in count():
+        yield batches[k].noisy_db[..., 0].size
+
+
+def _batches_side_by_side(pool: ProcessPoolExecutor, at_once: int) -> Iterator[int]:
+    """The same from several processes, each batch handed over whole.
+
+    All are waited for: what went on in the background would slow the path that is next.
+    """
+    for first in count(0, at_once):
+        yield sum(
+            batch[0][..., 0].size for batch in pool.map(_batch, range(first, first + at_once))
+        )
 
 
 def _start(path: Path, spec: ModelSpec) -> None:
@@ -164,12 +196,13 @@ def _batch(k: int) -> tuple[NDArray[np.float32], ...]:
 _supply: Batches
 
 
-def _size_table(thesis: float, recording: float, speech: float) -> str:
+def _size_table(thesis: float, mixed: float, recording: float, speech: float) -> str:
     return (
         "| layout | MB an hour | smaller |\n|---|---:|---:|\n"
         f"| thesis: clean and dirty, dB and phase, float64 | {thesis / 1e6:.1f} | 1 |\n"
-        f"| ours, an hour of any recording | {recording / 1e6:.1f} | {thesis / recording:.1f} |\n"
-        f"| ours, an hour of speech with the noise and rooms beside it | {speech / 1e6:.1f} "
+        f"| mixed, an hour of mixtures | {mixed / 1e6:.1f} | {thesis / mixed:.1f} |\n"
+        f"| pcm, an hour of any recording | {recording / 1e6:.1f} | {thesis / recording:.1f} |\n"
+        f"| pcm, an hour of speech with the noise and rooms beside it | {speech / 1e6:.1f} "
         f"| {thesis / speech:.1f} |\n"
     )
 

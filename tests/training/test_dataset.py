@@ -290,5 +290,5 @@ def test_the_bench_measures_the_thesis_as_large_as_it_is(folders, tmp_path, clus
     assert found.pop("thesis: clean and dirty, dB and phase, float64") == pytest.approx(
         wanted_mb, rel=0.01
     )
-    assert len(found) == 6
+    assert len(found) == 8
     assert all(value > 0.0 for value in found.values())
