@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from training.dataset_build import (
     shard_folder,
     size_of,
 )
-from training.dataset_mixed import MixedShard
+from training.dataset_mixed import MixedShard, simulated
 from training.dataset_pcm import SPLITS, SoundShard, collections, sound_shards
 from training.recordings import summary
 from training.settings import SETTINGS, Batch, Data
@@ -236,15 +237,13 @@ def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
 
 def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
     """Layout mixed: the recordings first, unless they are built already; then the mixtures."""
-    folder = shard_folder(args.out)
-    if args.dataset:
-        sound, kept = args.dataset.resolve(), []
-        rate = dataset_pcm.describe(sound)["sample_rate"]
-        if rate != spec.sample_rate:
-            raise TrainingError(f"{sound}: has {rate} Hz, the setting {spec.sample_rate}: --rate")
-    else:
-        sound, kept = folder / "sound.h5", [folder / "sound.h5"]
-        _build_sound(args, sound, spec.sample_rate)
+    folder, rate = shard_folder(args.out), spec.sample_rate
+    rooms_folder = folder / "rooms"
+    sound = args.dataset.resolve() if args.dataset else folder / "sound.h5"
+    if args.dataset is None:
+        _build_sound(args, sound, rate)
+    elif (found := dataset_pcm.describe(sound)["sample_rate"]) != rate:
+        raise TrainingError(f"{sound}: has {found} Hz, the setting {rate}: choose it by --rate")
     made_of = dataset_pcm.made_of(sound)
     clip_s = args.clip_frames * spec.hop_s
     per_shard = max(1, round(60.0 * args.shard_minutes / clip_s))
@@ -256,10 +255,13 @@ def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
             log.warning("%s: no mixtures, for want of voices or of noises", side)
             continue
         count = math.ceil(share * 3600.0 * args.hours / clip_s)
+        with _writable(rooms_folder):  # once, before several workers want them
+            responses = simulated(side, rate, rooms_folder, args.simulated_rooms)
+        origin = made_of, sha256(b"".join(one.tobytes() for one in responses)).hexdigest()
         shards += [
             MixedShard(
-                str(sound), made_of, side, first, min(per_shard, count - first),
-                args.clip_frames, args.seed, spec, str(folder / "rooms"), args.simulated_rooms,
+                str(sound), origin, side, first, min(per_shard, count - first),
+                args.clip_frames, args.seed, spec, str(rooms_folder), args.simulated_rooms,
             )
             for first in range(0, count, per_shard)
         ]  # fmt: skip
@@ -267,18 +269,18 @@ def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
             sides.append((speech, noise, rooms))
     if not shards:
         raise TrainingError(f"{sound}: no side has voices and noises")
-    for shard in {shard.split: shard for shard in shards}.values():
-        with _writable(folder):
-            shard.simulated()  # once, before several workers want them
     build_shards(folder, shards, args.scheduler, args.workers)
     with _writable(args.out):
         dataset_mixed.join(args.out, shards, summary(sides))
-        remove_strays(folder, [*(path.name for path in kept), *(shard.name for shard in shards)])
+        kept = [sound.name] if sound.parent == folder else []
+        remove_strays(folder, [*kept, *(shard.name for shard in shards)])
 
 
 def _check(args: argparse.Namespace) -> None:
     if args.dataset and (args.layout != dataset_mixed.LAYOUT or args.speech or args.noise):
         raise TrainingError("--dataset takes the place of all folders, in layout mixed only")
+    if args.dataset and args.dataset.resolve() == args.out.resolve():
+        raise TrainingError(f"{args.out} is what is to be built of: name another file")
     if not args.dataset and not (args.speech and args.noise):
         raise TrainingError("nothing to build of: give --speech and --noise")
     if args.layout == dataset_mixed.LAYOUT and not (args.hours and args.hours > 0.0):

@@ -91,7 +91,16 @@ def _write_mixed(path: Path, mixed: Path, spec: ModelSpec) -> float:
     clip_s = _FRAMES * spec.hop_s
     n_clips = round(_MIXTURES * _MIXTURE_S / clip_s)
     shard = MixedShard(
-        str(path), dataset_pcm.made_of(path), "train", 0, n_clips, _FRAMES, 1, spec, "", n_rooms=0
+        str(path),
+        (dataset_pcm.made_of(path), ""),
+        "train",
+        0,
+        n_clips,
+        _FRAMES,
+        1,
+        spec,
+        "",
+        n_rooms=0,
     )
     shard_folder(mixed).mkdir()
     write_file(shard_folder(mixed) / shard.name, shard.fill)

@@ -80,8 +80,8 @@ class MixedShard:
 
     sound: str
     """Path of a dataset in layout ``pcm``."""
-    made_of: str
-    """Checksum of that dataset."""
+    made_of: tuple[str, str]
+    """Checksums of that dataset and of the simulated rooms."""
     split: str
     first: int
     """Number of the first clip."""
@@ -93,7 +93,7 @@ class MixedShard:
     rooms: str
     """Folder where ``rooms.bank`` keeps what it simulated."""
     n_rooms: int
-    """Simulated for training; a tenth of it for each of the other sides."""
+    """See ``simulated``."""
 
     @property
     def name(self) -> str:
@@ -105,7 +105,8 @@ class MixedShard:
 
     def fill(self, file: h5py.File) -> None:
         """Draw, transform and encode the clips."""
-        mixer = Mixer(*collections(Path(self.sound), self.split), simulated=self.simulated())
+        rooms = simulated(self.split, self.spec.sample_rate, Path(self.rooms), self.n_rooms)
+        mixer = Mixer(*collections(Path(self.sound), self.split), simulated=rooms)
         side, n_samples = SPLITS.index(self.split), self.n_frames * self.spec.hop
         coded = []
         for k in range(self.first, self.first + self.count):
@@ -114,12 +115,17 @@ class MixedShard:
         for name, parts in zip(("frames", "clips"), zip(*coded, strict=True), strict=True):
             file[name] = np.concatenate(parts)
 
-    def simulated(self) -> Sequence[Float]:
-        """Rooms of this side alone, simulated if nobody has yet."""
-        side = SPLITS.index(self.split)
-        n = self.n_rooms if side == 0 else -(-self.n_rooms // 10)
-        rate = self.spec.sample_rate
-        return bank(rate, Path(self.rooms), n, seed=side) if n else ()
+
+def simulated(split: str, sample_rate: int, folder: Path, n_rooms: int) -> Sequence[Float]:
+    """Rooms of one side, taken from a folder or simulated if nobody has yet.
+
+    Parameters
+    ----------
+    n_rooms : for training; there are a tenth of it for each of the other sides
+    """
+    side = SPLITS.index(split)
+    n = n_rooms if side == 0 else -(-n_rooms // 10)
+    return bank(sample_rate, folder, n, seed=side) if n else ()
 
 
 def encode(batch: Batch) -> tuple[Codes, Float]:

@@ -250,6 +250,7 @@ def test_what_does_not_fit_a_dataset_is_told(mixed, tmp_path, option, why):
 def test_what_cannot_be_built_is_told(sound, tmp_path):
     out = f"--out={tmp_path / 'set.h5'}"
     for given, why in (
+        ([*MIXED, f"--dataset={sound}", f"--out={sound}"], "name another file"),
         (["--layout=mixed", f"--dataset={sound}"], "--hours"),
         (["--layout=stft", f"--dataset={sound}"], "in layout mixed only"),
         (["--layout=mixed", "--hours=1"], "give --speech and --noise"),
