@@ -28,6 +28,7 @@ from engine.spec import ModelSpec
 from engine.stft import Float
 from training import spectrograms
 from training.export import describe
+from training.files import replace_file
 from training.score_tables import CleanResult, Clip, clean_table, summary, table, told
 from training.scores import (
     at_rate,
@@ -236,9 +237,9 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     text = "\n".join(([table(scored)] if scored else []) + ([clean_table(clean)] if clean else []))
     tell(text)
     if args.markdown:
-        _write(args.markdown, text)
+        replace_file(args.markdown, text.encode())
     if args.json:
-        _write(args.json, json.dumps(told(scored, clean), indent=1))
+        replace_file(args.json, json.dumps(told(scored, clean), indent=1).encode())
     if args.pictures:
         for name, (system, spec) in systems.items():
             if name != UNPROCESSED and spec is not None:
@@ -283,9 +284,3 @@ def _row_name(path: Path, paths: Mapping[Path, ModelSpec]) -> str:
     """The file's name; with its folder's where two models are called alike."""
     alike = [other for other in paths if other.stem == path.stem]
     return path.stem if len(alike) == 1 else f"{path.resolve().parent.name}/{path.stem}"
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from engine.errors import TrainingError
 from engine.network import Network
 from engine.spec import ABOVE, METADATA_KEY, SYNTHESIS_WINDOWS, ModelSpec
 from engine.stft import Float
+from training.files import replace_file, replacing
 
 TOLERANCE = 1e-4
 """Largest difference of a gain between Keras and the file; 1e-6 is usual, 1e-2 audible."""
@@ -72,8 +72,7 @@ def export(
     frames = _parity_frames(noisy_db)
     wanted = estimates(weights, frames[np.newaxis])[0][0]
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    try:
+    with replacing(path) as part:
         part.write_bytes(graph(weights, spec))
         found = _step_by_step(Network(part, provider="cpu"), frames)
         worst = float(np.abs(found - wanted).max())
@@ -82,9 +81,6 @@ def export(
                 f"{path.name} was not written: over {len(frames)} frames its gains differ from "
                 f"Keras by up to {worst:.2g}, {TOLERANCE:.0e} is allowed"
             )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 
@@ -157,31 +153,29 @@ def quantise(model: Path, path: Path, noisy_db: Float) -> float:
         prepared,
         {METADATA_KEY: before.spec.to_json(), "onnx.quant.pre_process": "onnxruntime.quant"},
     )
-    part = path.with_suffix(".part")
     log = logging.getLogger()  # where it remarks on each product
     log.addFilter(_not_of_quantisation)
     try:
-        quantize_dynamic(
-            prepared,
-            part,
-            op_types_to_quantize=["MatMul", "LSTM"],
-            weight_type=QuantType.QInt8,
-            per_channel=True,  # a third less error than one scale for a whole matrix
-        )
-        after = Network(part, provider="cpu")
-        difference = np.abs(_step_by_step(after, frames) - _step_by_step(before, frames))
-        error = float(difference.mean())
-        if not error < INT8_TOLERANCE:  # so that NaN does not pass
-            raise TrainingError(
-                f"{path.name} was not written: with 8-bit weights its gains differ by "
-                f"{error:.4f} on average, less than {INT8_TOLERANCE} is allowed"
+        with replacing(path) as part:
+            quantize_dynamic(
+                prepared,
+                part,
+                op_types_to_quantize=["MatMul", "LSTM"],
+                weight_type=QuantType.QInt8,
+                per_channel=True,  # a third less error than one scale for a whole matrix
             )
-        told = {**before.spec.training, "weights": "int8", "int8_gain_error": round(error, 5)}
-        describe(part, replace(before.spec, training=told))
-        part.replace(path)
+            after = Network(part, provider="cpu")
+            difference = np.abs(_step_by_step(after, frames) - _step_by_step(before, frames))
+            error = float(difference.mean())
+            if not error < INT8_TOLERANCE:  # so that NaN does not pass
+                raise TrainingError(
+                    f"{path.name} was not written: with 8-bit weights its gains differ by "
+                    f"{error:.4f} on average, less than {INT8_TOLERANCE} is allowed"
+                )
+            told = {**before.spec.training, "weights": "int8", "int8_gain_error": round(error, 5)}
+            describe(part, replace(before.spec, training=told))
     finally:
         log.removeFilter(_not_of_quantisation)
-        part.unlink(missing_ok=True)
     return error
 
 
@@ -233,9 +227,7 @@ def describe(path: Path, spec: ModelSpec) -> None:
 
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
-    part = path.with_suffix(".part")
-    part.write_bytes(model.SerializeToString())
-    os.replace(part, path)
+    replace_file(path, model.SerializeToString())
 
 
 def _parity_frames(noisy_db: Float) -> Float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.files import replacing
 from training.records import Look
 
 FIGURE = "curves.png"
@@ -35,6 +36,5 @@ def draw(looks: Sequence[Look], title: str, path: Path) -> None:
     accuracy.legend()
     for axes in (rate, loss, accuracy):
         axes.grid(alpha=0.3)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100)
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=100)

@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.errors import TrainingError
 from engine.stft import Float
+from training.files import replacing
 
 try:
     from keras import ops
@@ -397,7 +398,5 @@ def from_weights(weights: Mapping[str, np.ndarray]) -> keras.Model:
 
 def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as .npz under another name first: a kill leaves the old file or the new."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez(file, **dict(arrays))  # type: ignore[arg-type]
-    part.replace(path)

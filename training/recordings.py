@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ import soxr
 from numpy.typing import NDArray
 
 from engine.errors import TrainingError
+from training.files import replace_file, replacing
 
 log = logging.getLogger(__name__)
 
@@ -207,23 +207,6 @@ def sound_files(folders: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write under another name first, so that a kill leaves the old file or the new one.
-
-    The other name is nobody else's: two machines may write the same file.
-    """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def _only(collection: Collection, recordings: Iterable[Recording]) -> Collection:
     return Collection(collection.sample_rate, tuple(recordings), collection.skipped)
 
@@ -244,9 +227,12 @@ def _decode_all(
     skipped: list[str] = []
     position = 0
     pcm_path.parent.mkdir(parents=True, exist_ok=True)
-    part = pcm_path.with_suffix(".part")
     workers = min(workers or os.cpu_count() or 1, max(1, len(paths)))
-    with part.open("wb") as file, ProcessPoolExecutor(workers) as pool:
+    with (
+        replacing(pcm_path) as part,
+        part.open("wb") as file,
+        ProcessPoolExecutor(workers) as pool,
+    ):
         jobs = [(path, sample_rate) for path in paths]
         for path, samples in zip(paths, pool.map(_try_decode, jobs, chunksize=4), strict=True):
             if isinstance(samples, str):
@@ -255,7 +241,6 @@ def _decode_all(
             recordings.append((name_of(path), source_of(path), position, len(samples)))
             file.write(samples.tobytes())
             position += len(samples)
-    part.replace(pcm_path)
     return {"recordings": recordings, "skipped": skipped}
 
 

@@ -17,8 +17,9 @@ from acquisition.catalogue import DELETED, OK, Catalogue, CatalogueError, maker
 from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from training.batches import Batch, Batches, batch_of
+from training.files import replace_file
 from training.mixing import Mixer
-from training.recordings import Collection, replace_file
+from training.recordings import Collection
 
 log = logging.getLogger("training")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.stft import Float
+from training.files import replacing
 
 log = logging.getLogger("training")
 
@@ -70,10 +71,8 @@ def bank(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         made = list(pool.map(partial(shoebox, sample_rate, seed), range(n_rooms), chunksize=8))
     cache.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez(file, *made)
-    part.replace(path)
     return made
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.spec import ModelSpec
 from engine.stft import Float
+from training.files import replacing
 
 _RANGE_DB = 80.0
 _GAIN_RANGE_DB = 30.0
@@ -64,6 +65,5 @@ def draw(
         axis.set_ylabel("frequency [kHz]")
         figure.colorbar(image, ax=axis, label="dB", pad=0.01)
     axes[-1].set_xlabel("time [s]")
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png")
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")

@@ -34,11 +34,11 @@ from engine.errors import TrainingError
 from engine.stft import Float
 from training import figures, settings
 from training.batches import Batch, Batches, Supply, statistics
+from training.files import replace_file
 from training.mixing import Mixer
-from training.recordings import Collection, Side, load, replace_file, split, summary
+from training.recordings import Collection, Side, load, split, summary
 from training.records import CATALOGUE, Log, Look, Pair, PairedBatches, Register
 from training.rooms import bank
-from training.settings import CLASSIC as CLASSIC
 from training.settings import Optimiser, Run, Settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from tests.training.conftest import voice
 from training.batches import Batches, batch_of, make_batch, statistics
 from training.mixing import Mixer, Mixture
 from training.recordings import Collection, Recording
-from training.train import CLASSIC
+from training.settings import CLASSIC
 
 
 @pytest.fixture
