@@ -23,7 +23,7 @@ import h5py
 from tqdm import tqdm
 
 from engine.errors import TrainingError
-from training.recordings import replace_file
+from training.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,18 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise TrainingError(f"{path}: is no HDF5 file, or was cut off") from error
     with file:
+        yield file
+
+
+@contextmanager
+def opened_as(layout: str, path: Path) -> Iterator[h5py.File]:
+    """The same of one of our layouts; raises TrainingError when it has another, or format."""
+    with opened(path) as file:
+        found, version = file.attrs.get("layout"), file.attrs.get("format")
+        if found != layout or version != FORMAT:
+            raise TrainingError(
+                f"{path}: should be layout {layout}, format {FORMAT}; found {found}, {version}"
+            )
         yield file
 
 

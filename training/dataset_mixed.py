@@ -40,6 +40,7 @@ from training.dataset_build import (
     FORMAT,
     check_shards,
     opened,
+    opened_as,
     shard_folder,
     shard_name,
     write_file,
@@ -299,12 +300,7 @@ def is_layout(path: Path) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     """A file in this layout, closed in the end; raises TrainingError when it is none."""
-    with opened(path) as file:
-        layout, found = file.attrs.get("layout"), file.attrs.get("format")
-        if layout != LAYOUT or found != FORMAT:
-            raise TrainingError(
-                f"{path}: should be layout {LAYOUT}, format {FORMAT}; found {layout}, {found}"
-            )
+    with opened_as(LAYOUT, path) as file:
         for side in SPLITS:
             if side in file:
                 check_shards(path, (name.decode() for name in file[side]["shards"]["file"]))

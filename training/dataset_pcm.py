@@ -31,7 +31,7 @@ from engine.errors import TrainingError
 from training.dataset_build import (
     FORMAT,
     check_shards,
-    opened,
+    opened_as,
     shard_folder,
     shard_name,
     write_file,
@@ -211,12 +211,7 @@ def describe(path: Path) -> dict[str, Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     """A file in this layout, closed in the end; raises TrainingError when it is none."""
-    with opened(path) as file:
-        layout, found = file.attrs.get("layout"), file.attrs.get("format")
-        if layout != LAYOUT or found != FORMAT:
-            raise TrainingError(
-                f"{path}: should be layout {LAYOUT}, format {FORMAT}; found {layout}, {found}"
-            )
+    with opened_as(LAYOUT, path) as file:
         for kind in KINDS:
             check_shards(path, _texts(file[kind]["shards"]["file"]) if kind in file else ())
         yield file

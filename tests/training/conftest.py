@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 
 from engine.stft import Float
+from training import dataset
 
 
 def voice(rng: np.random.Generator, seconds: float, sample_rate: int) -> Float:
@@ -23,6 +25,15 @@ def voice(rng: np.random.Generator, seconds: float, sample_rate: int) -> Float:
         made += np.exp(-0.5 * distance**2) * np.sin(k * phase) + 0.02 * np.sin(k * phase)
     syllables = np.clip(3.0 * np.sin(2 * np.pi * 1.7 * t + rng.random()), 0.0, 1.0)
     return (0.1 * made * syllables).astype(np.float32)
+
+
+def dataset_command(*given: str) -> str:
+    """What ``denoise-app dataset`` with these arguments prints."""
+    parser = argparse.ArgumentParser()
+    dataset.add_arguments(parser)
+    told: list[str] = []
+    dataset.run(parser.parse_args(given), told.append)
+    return "".join(told)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.training.conftest import dataset_command as command
 from tests.training.conftest import voice
 from training import dataset
 from training.dataset_build import shard_folder
@@ -31,14 +31,6 @@ def arguments(folders: dict[str, Path], out: Path, *more: str) -> list[str]:
     given = [f"--{kind}={folder}" for kind, folder in folders.items()]
     shares = ["--held-out=0.2", "--test=0.2", "--shard-minutes=0.05"]
     return ["build", *given, f"--out={out}", *shares, *more]
-
-
-def command(*given: str) -> str:
-    parser = argparse.ArgumentParser()
-    dataset.add_arguments(parser)
-    told: list[str] = []
-    dataset.run(parser.parse_args(given), told.append)
-    return "".join(told)
 
 
 def contents(path: Path) -> dict[str, object]:

@@ -20,6 +20,7 @@ from app.cli import main
 from engine.errors import TrainingError
 from engine.network import Network
 from models import FOLDER
+from tests.training.conftest import dataset_command as command
 from tests.training.conftest import voice
 from training import dataset, train
 from training.batches import make_batch
@@ -43,14 +44,6 @@ MIXED = (
     "--simulated-rooms=0",  # each takes a tenth of a second
     "--workers=1",
 )
-
-
-def command(*given: str) -> str:
-    parser = argparse.ArgumentParser()
-    dataset.add_arguments(parser)
-    told: list[str] = []
-    dataset.run(parser.parse_args(given), told.append)
-    return "".join(told)
 
 
 @pytest.fixture(scope="module")
