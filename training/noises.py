@@ -228,6 +228,15 @@ def drifting(rng: np.random.Generator, n_samples: int, sample_rate: int, rate_hz
     return knots[k] + part * (knots[k + 1] - knots[k])
 
 
+def rumble(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
+    """What a microphone on a table hears under a voice: breath, steps, the building."""
+    n_fft = fast_length(n_samples)
+    hz = frequencies_hz(n_fft, sample_rate)
+    shape = low_pass(hz / np.float32(rng.uniform(30.0, 90.0)), int(rng.integers(1, 5)))
+    made = filtered(rng.standard_normal(n_samples, np.float32), shape, n_fft)
+    return swelling(rng, made, sample_rate)
+
+
 def swelling(rng: np.random.Generator, noise: Float, sample_rate: int) -> Float:
     """The noise coming nearer and going away: its level moves by some dB, slowly or quickly."""
     level_db = rng.uniform(2.0, 8.0) * drifting(
