@@ -13,6 +13,7 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from engine.stft import Float, synthesis_window, window
+from training.perception import Disturbance
 
 try:
     from keras import ops
@@ -36,6 +37,8 @@ class Weights:
     si_sdr: float = 0.0
     """Of the scale-invariant ratio of the samples that come out [1/dB]. What overlapping
     frames add up to is heard, not the frames; it costs an inverse transform."""
+    disturbance: float = 0.0
+    """Of what PESQ would take off, ``perception.Disturbance`` [1/point]."""
 
 
 class SpectralLoss:
@@ -47,9 +50,15 @@ class SpectralLoss:
     complex value follows Braun & Tashev 2021 (arXiv:2009.12286).
     """
 
-    def __init__(self, n_bins: int, weights: Weights | None = None) -> None:
+    def __init__(
+        self,
+        n_bins: int,
+        weights: Weights | None = None,
+        disturbance: Disturbance | None = None,
+    ) -> None:
         self.n_bins = n_bins
         self.weights = weights or Weights()
+        self.disturbance = disturbance
         self.__name__ = "spectral_loss"
 
     def __call__(self, spectra: Any, gain: Any) -> Any:
@@ -73,7 +82,16 @@ class SpectralLoss:
             ops.log(ops.mean(ops.sum(clean**2, axis=-1), axis=-1) + floor)
             - ops.log(ops.mean(ops.sum(ops.maximum(distortion, 0.0), axis=-1), axis=-1) + floor)
         )
-        return 100.0 * ops.mean(ops.mean(compressed, axis=-1), axis=-1) - w.sdr * ratio_db
+        loss = 100.0 * ops.mean(ops.mean(compressed, axis=-1), axis=-1) - w.sdr * ratio_db
+        if self.disturbance is None:
+            return loss
+        return loss + w.disturbance * self.disturbance((gain * noisy) ** 2, clean**2)
+
+
+def spectral_loss(spec: ModelSpec, weights: Weights | None = None) -> SpectralLoss:
+    """The spectral loss at one setting, with every part that has a weight."""
+    hears = weights is not None and weights.disturbance != 0.0
+    return SpectralLoss(spec.n_bins, weights, Disturbance(spec) if hears else None)
 
 
 class LevelLoss:
@@ -110,7 +128,7 @@ class WaveLoss:
                 f"the loss si_sdr needs a hop that divides n_fft, found {spec.hop} and {spec.n_fft}"
             )
         self.spec = spec
-        self.spectral = SpectralLoss(spec.n_bins, weights)
+        self.spectral = spectral_loss(spec, weights)
         self.inverse = _inverse_transform(spec)
         self.__name__ = "wave_loss"
 

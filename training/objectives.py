@@ -14,7 +14,7 @@ from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from engine.stft import Float
 from training.batches import Batch
-from training.losses import LevelLoss, SpectralLoss, WaveLoss, Weights
+from training.losses import LevelLoss, WaveLoss, Weights, spectral_loss
 from training.networks import Preset, named
 
 LEAST_GAIN_DB = -60.0
@@ -87,7 +87,7 @@ def objective(preset: str | Preset, spec: ModelSpec, weights: Weights | None = N
     if chosen.output == "clean_db":
         return Objective(chosen, [LevelLoss()], [1.0], waves=False)
     waves = chosen.loss == "spectral" and weights.si_sdr != 0.0
-    first: Any = SpectralLoss(spec.n_bins, weights)
+    first: Any = spectral_loss(spec, weights)
     if chosen.loss == "level":
         first = LevelLoss(of_gain=True)
     elif waves:

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from keras import ops
+from pesq import pesq
+
+import app
+from engine.stft import istft, stft
+from training.batches import make_batch
+from training.mixing import Mixture, mix
+from training.perception import Disturbance, bands
+from training.settings import CLASSIC, FULLBAND
+
+RATE, N = CLASSIC.sample_rate, CLASSIC.n_bins + 1
+CLIPS = Path(app.__file__).parent / "clips"
+
+
+@pytest.fixture(scope="module")
+def disturbance():
+    return Disturbance(CLASSIC)
+
+
+@pytest.fixture(scope="module")
+def heard():
+    """Real speech in two real noises at two levels each, and what the loss is told of it."""
+    voice, rain, helicopter = (clip(name) for name in ("voice", "rain", "helicopter"))
+    mixtures = []
+    for noise in (rain, helicopter):
+        noise = np.resize(noise, len(voice))
+        for snr_db in (0.0, 15.0):
+            noisy = mix(voice, noise, snr_db, RATE)
+            mixtures.append(Mixture(noisy, voice, snr_db))
+    return mixtures, make_batch(mixtures, CLASSIC).spectra
+
+
+def clip(name):
+    sound, rate = soundfile.read(CLIPS / f"{name}.flac", dtype="float32")
+    return soxr.resample(sound, rate, RATE)[: 192 * CLASSIC.hop]
+
+
+def at_8k(sound):
+    return soxr.resample(sound, RATE, 8000)
+
+
+def powers(spectra):
+    return spectra[..., :N] ** 2, spectra[..., N : 2 * N] ** 2
+
+
+def test_clean_speech_disturbs_nobody(disturbance, heard):
+    _, clean = powers(heard[1])
+    # A root of 1e-6 keeps the slope finite: 0.1 · 17 Bark · 0.001 and the asymmetric part.
+    assert np.asarray(disturbance(clean, clean)).max() < 0.01
+
+
+def test_it_falls_as_pesq_rises(disturbance, heard):
+    mixtures, spectra = heard
+    noisy, clean = powers(spectra)
+    ideal = np.sqrt(np.minimum(1.0, clean / np.maximum(noisy, 1e-12)))[..., : CLASSIC.n_bins]
+    found, scores = [], []
+    for exponent in (0.0, 0.5, 1.0):
+        gain = ideal**exponent
+        above = gain[..., -(CLASSIC.n_bins // 8) :].mean(axis=-1, keepdims=True)
+        followed = np.concatenate([gain, above], axis=-1)
+        found += list(np.asarray(disturbance(followed**2 * noisy, clean)))
+        rest = np.repeat(above, CLASSIC.n_spectrum - CLASSIC.n_bins, axis=-1)
+        steered = np.concatenate([gain, rest], axis=-1)
+        for mixture, g in zip(mixtures, steered, strict=True):
+            after = istft(stft(mixture.noisy, CLASSIC) * g, CLASSIC)
+            straight = istft(stft(mixture.clean, CLASSIC), CLASSIC)
+            scores.append(
+                pesq(8000, *(soxr.resample(s, RATE, 8000) for s in (straight, after)), "nb")
+            )
+    assert np.corrcoef(found, scores)[0, 1] < -0.85
+    assert max(scores) - min(scores) > 1.0
+
+
+def test_what_is_added_disturbs_more_than_what_is_lost(disturbance, heard):
+    _, clean = powers(heard[1])
+    factor = np.float32(10.0)  # 10 dB in every third bin, so that no overall level is forgiven
+    third = np.where(np.arange(N) % 60 < 20, factor, np.float32(1.0))
+    added, lost = disturbance(clean * third, clean), disturbance(clean / third, clean)
+    assert (np.asarray(added) > np.asarray(lost)).all()
+
+
+@pytest.mark.parametrize("spec", [CLASSIC, FULLBAND], ids=["classic", "fullband"])
+def test_bands_hear_a_telephone_s_range_once(spec):
+    weights, bark = bands(spec)
+    hz = np.arange(spec.n_bins) * spec.sample_rate / spec.n_fft
+    each = weights[:-1].sum(axis=1)
+    middle = (hz > 700) & (hz < 3200)
+    # No bin of the middle is lost between bands or counted twice.
+    np.testing.assert_allclose(each[middle], each[middle].max(), rtol=1e-3)
+    assert each[hz < 60].max() < 1e-3 * each.max()
+    assert each[hz > 4100].sum() == 0.0
+    assert len(bark) == 42
+
+
+def test_slopes_are_finite_where_nothing_is_heard(disturbance):
+    tf = pytest.importorskip("tensorflow")
+    silent = np.zeros((1, 14, N), np.float32)
+    gain = tf.Variable(np.zeros((1, 14, N), np.float32))
+    with tf.GradientTape() as tape:
+        loss = ops.sum(disturbance((gain * silent) ** 2, silent))
+    assert np.isfinite(tape.gradient(loss, gain).numpy()).all()
