@@ -114,7 +114,6 @@ def bands(spec: ModelSpec) -> tuple[Float, np.ndarray]:
     """
     hz = np.arange(spec.n_bins) * spec.sample_rate / spec.n_fft
     edges = np.arange(0.0, float(_bark(np.array(TOP_HZ))) + BAND_BARK / 2, BAND_BARK)
-    n_bands = len(edges) - 1
     half = 0.5 * spec.sample_rate / spec.n_fft
     low, high = _bark(np.maximum(hz - half, 0.0)), _bark(hz + half)
     inside = np.minimum(high[:, None], edges[1:]) - np.maximum(low[:, None], edges[:-1])
