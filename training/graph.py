@@ -35,19 +35,19 @@ def graph(weights: Mapping[str, np.ndarray], spec: ModelSpec) -> bytes:
     preset = preset_of(weights)
     writer = _Writer(weights)
     standard, mean, deviation = writer.standardise(preset, spec.n_bins)
+    entered = standard
     if preset.pitches:
         salience = writer.add("MatMul", ["noisy_db", writer.weight("pitch.0")], "salience")
         harmonics = writer.add("Relu", [salience], "harmonics")
-        standard = writer.add("Concat", [standard, harmonics], "entering", axis=2)
-    entered = standard
+        entered = writer.add("Concat", [standard, harmonics], "entering", axis=2)
     if preset.front:
-        entered = writer.add("Relu", [writer.dense("front", standard)], "front")
+        entered = writer.add("Relu", [writer.dense("front", entered)], "front")
     heard = writer.remember(preset, entered)
     seen = heard
     if preset.front:
         seen = writer.add("Concat", [heard, entered], "seen", axis=2)
     if preset.output == "gain":
-        writer.gain_heads(seen)
+        writer.gain_heads(preset, seen, standard)
     else:
         writer.level_head(preset, seen, mean, deviation)
     return writer.model(spec)
@@ -177,8 +177,12 @@ class _Writer:
         shape = self.add("Concat", [shape, size], "together", axis=0)
         return self.add("Reshape", [heard, shape], "remembered")
 
-    def gain_heads(self, seen: str) -> None:
-        sure = self.add("Sigmoid", [self.dense("gain", seen)], "sure")
+    def gain_heads(self, preset: Preset, seen: str, standard: str) -> None:
+        opening = self.dense("gain", seen)
+        if preset.detail:
+            factors = [self.dense("slope", seen), self.dense("contrast", standard)]
+            opening = self.add("Add", [opening, self.add("Mul", factors, "detail")], "opening")
+        sure = self.add("Sigmoid", [opening], "sure")
         scale = self.constant("gain_scale", np.array(STRETCH[0]))
         offset = self.constant("gain_offset", np.array(STRETCH[1]))
         scaled = self.add("Mul", [sure, scale], "scaled")

@@ -52,6 +52,9 @@ class Preset:
     """False: each frame is a sequence of its own, as in the thesis; the LSTM remembers nothing."""
     pitches: int = 0
     """Candidates whose harmonics are looked for in each frame; 0: none."""
+    detail: bool = False
+    """Of gains only: that of a bin follows how far it stands out from its neighbours too, as
+    steeply as what is remembered says. Harmonics need not pass the layers that are narrower."""
 
     def __post_init__(self) -> None:
         allowed = {"normalisation": NORMALISATIONS, "output": OUTPUTS, "loss": LOSSES}
@@ -61,6 +64,8 @@ class Preset:
                     f"{name} should be one of {', '.join(values)}, found {getattr(self, name)!r}"
                 )
         fits = {"gain": ("spectral", "level"), "clean_db": ("level",), "softmax": ("crossentropy",)}
+        if self.detail and self.output != "gain":
+            raise TrainingError(f"detail is of gains, not of output {self.output}")
         if self.loss not in fits[self.output]:
             raise TrainingError(f"output {self.output} cannot be learnt with loss {self.loss}")
 
@@ -81,6 +86,7 @@ PRESETS: Mapping[str, Preset] = {
     "classic": _CLASSIC,
     "classic-running": replace(_CLASSIC, normalisation="running"),
     "classic-pitch": replace(_CLASSIC, pitches=48),
+    "classic-detail": replace(_CLASSIC, detail=True),
     "small": Preset(128, (200,)),
     "tiny": Preset(16, (24, 20)),  # for tests: seconds to train, every part there
     "thesis-multi": _THESIS,
@@ -104,6 +110,10 @@ must not turn the first sound into a number out of all proportion."""
 
 RUNNING_FRAMES = 100.0
 """Frames after which the running statistics have forgotten all but 1/e: 4.6 s for classic."""
+
+NEIGHBOURS = 12
+"""Bins to each side that one is compared with for its detail: 130 Hz for classic, about the
+distance of two harmonics."""
 
 PITCH_HZ = (70.0, 400.0)
 """Of voices: lowest and highest candidate, evenly spaced on a logarithmic scale."""
@@ -237,6 +247,13 @@ def combs(n_bins: int, n_pitches: int, bin_hz: float) -> Float:
     return made.astype(np.float32)
 
 
+def contrast(n_bins: int) -> Float:
+    """Weights that take from each bin the mean of those around it: (n_bins, n_bins) float32."""
+    distance = np.abs(np.subtract.outer(np.arange(n_bins), np.arange(n_bins)))
+    near = (distance <= NEIGHBOURS).astype(np.float32)
+    return (np.eye(n_bins, dtype=np.float32) - near / near.sum(axis=0)).astype(np.float32)
+
+
 class Alone(keras.layers.Layer):
     """Each frame of each clip as a clip of one frame: (batch, time, n) to (batch · time, 1, n)."""
 
@@ -279,13 +296,14 @@ def build(
     name, layer = STANDARDISE[chosen.normalisation]
     standardise = layer(name=name)
     standard, mean, deviation = standardise(noisy_db)
+    entering = standard
     if chosen.pitches:
         harmonics = Harmonics(chosen.pitches, name="pitch")
-        standard = keras.layers.Concatenate(name="entering")([standard, harmonics(noisy_db)])
+        entering = keras.layers.Concatenate(name="entering")([standard, harmonics(noisy_db)])
         harmonics.set_weights([combs(n_bins, chosen.pitches, bin_hz)])
-    entered = standard
+    entered = entering
     if chosen.front:
-        entered = keras.layers.Dense(chosen.front, activation="relu", name="front")(standard)
+        entered = keras.layers.Dense(chosen.front, activation="relu", name="front")(entering)
     heard = entered if chosen.memory else Alone(name="alone")(entered)
     for k, units in enumerate(chosen.units):
         # Without memory they go by another name, so that weights say what they belong to.
@@ -295,25 +313,40 @@ def build(
         heard = Together(name="together")(heard, noisy_db)
     # The heads see the frame itself too, so that memory need not carry its details.
     seen = keras.layers.Concatenate(name="seen")([heard, entered]) if chosen.front else heard
-    outputs = _outputs(chosen.output, seen, n_bins, mean, deviation)
+    if chosen.output == "gain":
+        outputs = _gains(chosen, seen, standard, n_bins)
+    else:
+        outputs = _levels(chosen.output, seen, n_bins, mean, deviation)
     model = keras.Model(noisy_db, outputs, name="network")
     standardise.set_weights([mean_db, deviation_db, *standardise.get_weights()[2:]])
     return model
 
 
-def _outputs(kind: str, seen: Any, n_bins: int, mean: Any, deviation: Any) -> list[Any]:
-    """The last layers, by what is to come out."""
+def _gains(chosen: Preset, seen: Any, standard: Any, n_bins: int) -> list[Any]:
+    """Gains and the probability of speech."""
+    layers = keras.layers
+    opening = layers.Dense(n_bins, name="gain")(seen)
+    if chosen.detail:
+        stands_out = layers.Dense(n_bins, name="contrast")
+        detail = stands_out(standard)
+        stands_out.set_weights([contrast(n_bins), np.zeros(n_bins, np.float32)])
+        slope = layers.Dense(n_bins, kernel_initializer="zeros", name="slope")(seen)
+        detail = layers.Multiply(name="detail")([slope, detail])
+        opening = layers.Add(name="opening")([opening, detail])
+    sure = layers.Activation("sigmoid", name="sure")(opening)
+    scale, offset = STRETCH
+    gain = layers.ReLU(1.0, name="clip_gain")(layers.Rescaling(scale, offset)(sure))
+    return [gain, layers.Dense(1, activation="sigmoid", name="speech")(seen)]
+
+
+def _levels(kind: str, seen: Any, n_bins: int, mean: Any, deviation: Any) -> list[Any]:
+    """Clean levels, or the thesis's shares."""
     dense = keras.layers.Dense
     if kind == "softmax":
         return [dense(n_bins, activation="softmax", name="softmax")(seen)]
-    if kind == "clean_db":
-        standard = dense(n_bins, name="clean_db")(seen)
-        scaled = keras.layers.Multiply(name="in_db")([standard, deviation])
-        return [keras.layers.Add(name="restored")([scaled, mean])]
-    sure = dense(n_bins, activation="sigmoid", name="gain")(seen)
-    scale, offset = STRETCH
-    gain = keras.layers.ReLU(1.0, name="clip_gain")(keras.layers.Rescaling(scale, offset)(sure))
-    return [gain, dense(1, activation="sigmoid", name="speech")(seen)]
+    standard = dense(n_bins, name="clean_db")(seen)
+    scaled = keras.layers.Multiply(name="in_db")([standard, deviation])
+    return [keras.layers.Add(name="restored")([scaled, mean])]
 
 
 def named(preset: str | Preset) -> Preset:
@@ -362,6 +395,16 @@ def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
             raise TrainingError(f"{layer.name}: {error}: made by another network?") from error
 
 
+def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
+    """As ``set_weights``; a network with ``detail`` may begin as one that has none.
+
+    Its detail then counts nothing at first: the answers are those of the other network.
+    """
+    own = weights_of(model)
+    added = {name: w for name, w in own.items() if name.startswith(("contrast.", "slope."))}
+    set_weights(model, added | dict(weights))
+
+
 def preset_of(weights: Mapping[str, np.ndarray]) -> Preset:
     """What some weights belong to: their names and shapes say all but the loss.
 
@@ -384,6 +427,7 @@ def preset_of(weights: Mapping[str, np.ndarray]) -> Preset:
         loss={"gain": "spectral", "clean_db": "level", "softmax": "crossentropy"}[heads[0]],
         memory=memory,
         pitches=weights["pitch.0"].shape[1] if "pitch.0" in weights else 0,
+        detail="slope.0" in weights,
     )
 
 

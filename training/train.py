@@ -169,7 +169,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         learner.restore(state)
         log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
     elif chosen.start is not None:
-        networks.set_weights(learner.model, _arrays(chosen.start / BEST))
+        networks.begin_with(learner.model, _arrays(chosen.start / BEST))
     validation = [held_out[k] for k in range(chosen.run.validation_batches)]
     if not is_first:
         _learn(learner, learnt, validation, progress, chosen, _Leaving(chosen, None, None))

@@ -28,6 +28,7 @@ KINDS = {
     "gain": TINY,
     "running": replace(TINY, normalisation="running"),
     "pitch": replace(TINY, pitches=12),
+    "detail": replace(TINY, detail=True),
     "bare": replace(TINY, front=0),
     "levels": LEVELS,
     "levels-running": replace(LEVELS, normalisation="running"),

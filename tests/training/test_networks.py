@@ -15,8 +15,10 @@ from training.networks import (
     Preset,
     RunningStandardise,
     answers,
+    begin_with,
     build,
     combs,
+    contrast,
     from_weights,
     preset_of,
     save,
@@ -30,6 +32,7 @@ KINDS = {
     "gain": TINY,
     "running": replace(TINY, normalisation="running"),
     "pitch": replace(TINY, pitches=12),
+    "detail": replace(TINY, detail=True),
     "bare": replace(TINY, front=0),
     "levels": LEVELS,
     "levels-clip": replace(LEVELS, front=0, normalisation="clip"),
@@ -95,6 +98,27 @@ def test_weights_survive_a_file_and_say_what_they_belong_to(kind, statistics, le
     again = from_weights(weights)
     for ours, theirs in zip(answers(model, levels), answers(again, levels), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_detail_begins_as_the_network_without_it(statistics, levels):
+    plain = build(TINY, *statistics)
+    detailed = build(replace(TINY, detail=True), *statistics)
+    begin_with(detailed, weights_of(plain))
+    for ours, theirs in zip(answers(detailed, levels), answers(plain, levels), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(TrainingError, match="another network"):
+        begin_with(plain, {})
+    with pytest.raises(TrainingError, match="detail is of gains"):
+        replace(LEVELS, detail=True)
+
+
+def test_what_all_neighbours_share_is_no_detail():
+    made = contrast(60)
+    assert np.abs(np.full(60, 3.0) @ made).max() < 1e-6
+    alone = np.eye(60)[30] @ made
+    assert alone[30] == pytest.approx(1 - 1 / 25)
+    assert alone[18:30] == pytest.approx(-1 / 25)
+    assert alone[17] == 0.0
 
 
 def test_weights_of_another_network_are_refused(statistics):
