@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a model",
     "export": "write the model file of a training run",
     "evaluate": "measure how well a model is heard",
+    "figures": "draw the curves of training runs side by side",
     "dataset": "make one file of folders of sound, and look into it",
 }
 """Name of a module of ``training``, and what its command does."""

@@ -94,6 +94,20 @@ class Log:
         replace_file(self._path, text.getvalue().encode())
 
 
+def read_looks(folder: Path) -> list[Look]:
+    """All looks of a run, from its folder; raises TrainingError where there are none."""
+    try:
+        with (folder / LOG).open(newline="", encoding="utf-8") as file:
+            rows = [[float(row[name]) for name in Look._fields] for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{folder}: not the folder of a run: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{folder / LOG}: not the log of a run") from error
+    if not rows:
+        raise TrainingError(f"{folder}: this run has not looked at held-out sound yet")
+    return [Look(int(look), int(step), *rest) for look, step, *rest in rows]
+
+
 def describe(look: Look) -> str:
     """A look in one line."""
     return (

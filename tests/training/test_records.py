@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import argparse
 import csv
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -44,6 +46,55 @@ def of(path, table, **columns):
 
 
 # The log
+
+
+def test_a_log_is_read_as_it_was_written(tmp_path):
+    log = Log(tmp_path, LOOKS, tensorboard=False)
+    found = records.read_looks(tmp_path)
+    for ours, theirs in zip(found, log.looks, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)  # six digits
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "not the folder of a run"),
+        (b"\xff\xfe", "not the folder of a run"),
+        (b"a,b\n1,2\n", "not the log of a run"),
+        (",".join(Look._fields).encode() + b"\n1,2\n", "not the log of a run"),
+        (",".join(Look._fields).encode() + b"\n", "has not looked"),
+    ],
+)
+def test_what_is_no_log_is_refused(tmp_path, content, complaint):
+    if content is not None:
+        (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(TrainingError, match=complaint):
+        records.read_looks(tmp_path)
+
+
+def test_runs_are_drawn_side_by_side(tmp_path):
+    def drawn(*names: str):
+        command = argparse.ArgumentParser()
+        figures.add_arguments(command)
+        out = tmp_path / "all.png"
+        told: list[str] = []
+        figures.run(command.parse_args([*names, f"--out={out}"]), told.append)
+        assert str(out) in told[0]
+        return matplotlib.image.imread(out)
+
+    for k in range(5):
+        (tmp_path / f"run{k}").mkdir()
+        Log(tmp_path / f"run{k}", LOOKS, tensorboard=False)
+    folders = [str(tmp_path / f"run{k}") for k in range(5)]
+    one, five = drawn(folders[0]), drawn(*folders)
+    # One column and row of panels, then four columns and two rows.
+    assert five.shape[0] == 2 * one.shape[0]
+    assert five.shape[1] == 4 * one.shape[1]
+    assert (one[..., :3].min(axis=-1) < 0.9).mean() > 0.02  # lines are there
+    with pytest.raises(TrainingError, match="one name"):
+        drawn(folders[0], folders[0])
+    with pytest.raises(TrainingError, match="not the folder of a run"):
+        drawn(str(tmp_path / "nowhere"))
 
 
 def test_the_log_is_written_anew_when_a_run_is_resumed(tmp_path):
