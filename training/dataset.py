@@ -30,7 +30,14 @@ from training.dataset_build import (
     size_of,
 )
 from training.dataset_mixed import MixedShard, simulated
-from training.dataset_pcm import SPLITS, SoundShard, collections, sound_shards
+from training.dataset_pcm import (
+    SPLITS,
+    SoundShard,
+    collections,
+    in_catalogue,
+    in_folders,
+    sound_shards,
+)
 from training.recordings import summary
 from training.settings import SETTINGS, Batch, Data
 from training.thesis_layout import MixtureShard
@@ -60,6 +67,12 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     add("--speech", type=Path, nargs="+", default=[], help="folders of clean speech")
     add("--noise", type=Path, nargs="+", default=[], help="folders of noise")
     add("--rir", type=Path, nargs="*", default=[], help="folders of room impulse responses")
+    add(
+        "--catalogue",
+        type=Path,
+        metavar="SQLITE",
+        help="speech and noise that were gathered, beside any folders",
+    )
     add(
         "--dataset",
         type=Path,
@@ -196,8 +209,11 @@ def _build_sound(args: argparse.Namespace, path: Path, sample_rate: int) -> None
     """Layout pcm."""
     shards: list[SoundShard] = []
     for kind, folders in (("speech", args.speech), ("noise", args.noise), ("rooms", args.rir)):
-        if folders:
-            shards += sound_shards(folders, kind, sample_rate, args.shard_minutes)
+        files = in_folders(folders) if folders else []
+        if args.catalogue and kind != "rooms":
+            files += in_catalogue(args.catalogue, kind)
+        if files:
+            shards += sound_shards(files, kind, sample_rate, args.shard_minutes)
     folder = shard_folder(path)
     build_shards(folder, shards, args.scheduler, args.workers)
     with _writable(path):
@@ -277,12 +293,13 @@ def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.dataset and (args.layout != dataset_mixed.LAYOUT or args.speech or args.noise):
+    given = args.speech or args.noise or args.catalogue
+    if args.dataset and (args.layout != dataset_mixed.LAYOUT or given):
         raise TrainingError("--dataset takes the place of all folders, in layout mixed only")
     if args.dataset and args.dataset.resolve() == args.out.resolve():
         raise TrainingError(f"{args.out} is what is to be built of: name another file")
-    if not args.dataset and not (args.speech and args.noise):
-        raise TrainingError("nothing to build of: give --speech and --noise")
+    if not (args.dataset or args.catalogue or (args.speech and args.noise)):
+        raise TrainingError("nothing to build of: give --speech and --noise, or --catalogue")
     if args.layout == dataset_mixed.LAYOUT and not (args.hours and args.hours > 0.0):
         raise TrainingError("layout mixed needs a length in --hours")
     if args.clip_frames < 1 or args.simulated_rooms < 0:

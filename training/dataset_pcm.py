@@ -20,13 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from acquisition.catalogue import OK, Catalogue, CatalogueError
 from engine.errors import TrainingError
 from training.dataset_build import (
     FORMAT,
@@ -68,6 +69,15 @@ _JOINED = np.dtype([*_SOUND, ("split", _TEXT), *_PLACE])
 _SHARDS = np.dtype([("file", _TEXT), *_PLACE])
 
 
+class SoundFile(NamedTuple):
+    """A file to be part of a dataset."""
+
+    path: Path
+    source: str
+    """The voice or the recording it was cut from; never on both sides of a split."""
+    licence: str
+
+
 @dataclass(frozen=True, slots=True)
 class SoundShard:
     """Some files of one kind, to be decoded by one task."""
@@ -77,8 +87,8 @@ class SoundShard:
     index: int
     sample_rate: int
     """[Hz]"""
-    files: tuple[tuple[str, int, int], ...]
-    """Absolute path, size [bytes] and time of change [ns] of each."""
+    files: tuple[tuple[str, int, int, str, str], ...]
+    """Absolute path, size [bytes], time of change [ns], source and licence of each."""
 
     @property
     def name(self) -> str:
@@ -89,10 +99,11 @@ class SoundShard:
         """Decode the files; those that cannot be read are named instead."""
         rows, sounds, skipped = [], [np.zeros(0, np.int16)], []
         position = 0
-        for path in (Path(text) for text, _, _ in self.files):
+        for path, source, licence in ((Path(f[0]), *f[3:]) for f in self.files):
             try:
                 samples = decode(path, self.sample_rate)
-                rows.append((*_origin(path), position, len(samples)))
+                origin = name_of(path), source, _checksum(path), licence
+                rows.append((*origin, position, len(samples)))
             except (TrainingError, OSError) as error:
                 skipped.append(f"{name_of(path)}: {error}")
                 continue
@@ -105,26 +116,78 @@ class SoundShard:
         file.create_dataset("skipped", data=skipped, shape=(len(skipped),), dtype=_TEXT)
 
 
-def sound_shards(
-    folders: Sequence[Path], kind: str, sample_rate: int, shard_minutes: float
-) -> list[SoundShard]:
-    """Deal out the files below some folders to shards of about a length.
+def in_folders(folders: Sequence[Path]) -> list[SoundFile]:
+    """All sound files below some folders, each once.
 
-    Raises TrainingError when a folder is missing or holds no sound file.
+    Raises TrainingError when a folder is missing or there is no sound file.
     """
     paths = list(dict.fromkeys(path.resolve() for path in sound_files(folders)))
     if not paths:
         raise TrainingError(f"no sound in {', '.join(map(str, folders))}")
-    shares: list[list[tuple[str, int, int]]] = [[]]
+    licences = {folder: _licence(folder) for folder in {path.parent for path in paths}}
+    return [SoundFile(path, source_of(path), licences[path.parent]) for path in paths]
+
+
+def in_catalogue(path: Path, kind: str) -> list[SoundFile]:
+    """The tracks or noises of a catalogue whose status is OK, each file once.
+
+    Parameters
+    ----------
+    path : of the catalogue; paths in it are relative to its folder
+    kind : ``speech`` or ``noise``
+
+    Returns
+    -------
+    speech has its speaker as source or, where that is not known, its book. Files that
+    are not there any more are among them: a build names and skips those.
+
+    Raises
+    ------
+    engine.errors.TrainingError : no such catalogue, or nothing of the kind in it
+    """
+    if not path.is_file():
+        raise TrainingError(f"{path}: no such file")
+    try:
+        with Catalogue(path) as catalogue:
+            if kind == "speech":
+                rows = catalogue.find("audio_books_tracks", track_status=OK)
+                found = [(row["track_path"], row["speaker"] or _book(row), row) for row in rows]
+            else:
+                rows = catalogue.find("noise_files", status=OK)
+                found = [(row["path"], row["name"], row) for row in rows]
+    except CatalogueError as error:
+        raise TrainingError(str(error)) from error
+    folder = path.resolve().parent
+    files = [(folder / name, source, row["licence"]) for name, source, row in found if name]
+    if not files:
+        raise TrainingError(f"{path}: holds no file of {kind}")
+    return [
+        SoundFile(f.resolve(), source or source_of(f), terms or "") for f, source, terms in files
+    ]
+
+
+def _book(row: Any) -> str:
+    return "/".join(part for part in (row["book_author"], row["book_name"]) if part)
+
+
+def sound_shards(
+    files: Sequence[SoundFile], kind: str, sample_rate: int, shard_minutes: float
+) -> list[SoundShard]:
+    """Deal out files, each once, to shards of about a length."""
+    shares: list[list[tuple[str, int, int, str, str]]] = [[]]
     filled_s = 0.0
-    for path in paths:
+    for path, source, licence in {file.path: file for file in files}.values():
         if filled_s >= 60.0 * shard_minutes:
             shares.append([])
             filled_s = 0.0
-        status = path.stat()
-        shares[-1].append((str(path), status.st_size, status.st_mtime_ns))
+        try:
+            status = path.stat()
+            size, changed_ns = status.st_size, status.st_mtime_ns
+        except OSError:  # the build will name it
+            size, changed_ns = 0, 0
+        shares[-1].append((str(path), size, changed_ns, source, licence))
         filled_s += _duration_s(path)
-    return [SoundShard(kind, k, sample_rate, tuple(files)) for k, files in enumerate(shares)]
+    return [SoundShard(kind, k, sample_rate, tuple(share)) for k, share in enumerate(shares)]
 
 
 def join(path: Path, shards: Sequence[SoundShard], held_out: float, tested: float) -> None:
@@ -343,11 +406,9 @@ def _store_samples(file: h5py.File, samples: NDArray[np.int16]) -> None:
     file.flush()
 
 
-def _origin(path: Path) -> tuple[str, str, str, str]:
-    """Name, source, checksum and licence of a file."""
+def _checksum(path: Path) -> str:
     with path.open("rb") as content:
-        checksum = hashlib.file_digest(content, "sha256").hexdigest()
-    return name_of(path), source_of(path), checksum, _licence(path.parent)
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _licence(folder: Path) -> str:

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from acquisition.catalogue import Catalogue
+from engine.errors import TrainingError
 from tests.training.conftest import dataset_command as command
 from tests.training.conftest import voice
 from training import dataset
@@ -284,3 +286,22 @@ def test_the_bench_measures_the_thesis_as_large_as_it_is(folders, tmp_path, clus
     )
     assert len(found) == 8
     assert all(value > 0.0 for value in found.values())
+
+
+def test_what_was_gathered_becomes_a_dataset(folders, tmp_path, cluster):
+    with Catalogue(tmp_path / "gathered.sqlite") as catalogue:
+        for person in ("anna", "ben", "cleo"):
+            path = f"speech/{person}/{person}_1.flac"
+            catalogue.add("audio_books_tracks", track_name=person, track_path=path, speaker=person)
+        for path in sorted(folders["noise"].iterdir()):
+            catalogue.add("noise_files", name=path.stem, path=str(path), licence="CC0")
+    out = tmp_path / "set.h5"
+    given = [f"--catalogue={catalogue.path}", f"--rir={folders['rir']}", f"--scheduler={cluster}"]
+    command("build", *given, "--held-out=0.4", "--test=0", f"--out={out}")
+    told = json.loads(command("info", str(out), "--json"))["splits"]
+    assert told["train"]["speech"]["voices"] + told["valid"]["speech"]["voices"] == 3
+    assert told["train"]["noise"]["recordings"] + told["valid"]["noise"]["recordings"] == 6
+    with h5py.File(out) as file:
+        assert set(file["noise/recordings"]["licence"]) == {b"CC0"}
+    with pytest.raises(TrainingError, match="no such file"):
+        command("build", "--catalogue=nowhere.sqlite", f"--out={tmp_path / 'other.h5'}")

@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
+from acquisition.catalogue import Catalogue
+from engine.errors import TrainingError
 from training.dataset_build import shard_folder, write_file
-from training.dataset_pcm import Stored, collections, join, sound_shards
+from training.dataset_pcm import Stored, collections, in_catalogue, in_folders, join, sound_shards
 from training.mixing import Mixer
 from training.recordings import decode, load, split
 
@@ -29,7 +31,7 @@ def write(folders, path, held_out=0.2, tested=0.2, minutes=0.1):
     shards = [
         shard
         for kind, folder in zip(("speech", "noise", "rooms"), folders.values(), strict=True)
-        for shard in sound_shards([folder], kind, RATE, minutes)
+        for shard in sound_shards(in_folders([folder]), kind, RATE, minutes)
     ]
     shard_folder(path).mkdir(exist_ok=True)
     for shard in shards:
@@ -148,13 +150,17 @@ def test_what_is_no_dataset_is_refused_in_one_line(dataset, tmp_path):
 
 
 def test_a_changed_file_changes_only_the_shard_that_it_is_in(folders):
-    before = [shard.name for shard in sound_shards([folders["speech"]], "speech", RATE, 0.1)]
+    before = [
+        shard.name for shard in sound_shards(in_folders([folders["speech"]]), "speech", RATE, 0.1)
+    ]
     path = sorted(folders["speech"].rglob("*.flac"))[0]
     os.utime(path, ns=(1, 1))
-    after = [shard.name for shard in sound_shards([folders["speech"]], "speech", RATE, 0.1)]
+    after = [
+        shard.name for shard in sound_shards(in_folders([folders["speech"]]), "speech", RATE, 0.1)
+    ]
     assert before[0] != after[0]
     assert before[1:] == after[1:]
-    other_rate = sound_shards([folders["speech"]], "speech", 8000, 0.1)
+    other_rate = sound_shards(in_folders([folders["speech"]]), "speech", 8000, 0.1)
     assert not {shard.name for shard in other_rate} & set(after)
 
 
@@ -171,5 +177,77 @@ def test_a_kind_without_readable_sound_is_refused(folders, tmp_path):
 
 def test_a_folder_within_another_is_not_heard_twice(folders):
     inner = folders["speech"] / "anna"
-    shards = sound_shards([folders["speech"], inner], "speech", RATE, 10.0)
+    shards = sound_shards(in_folders([folders["speech"], inner]), "speech", RATE, 10.0)
     assert sum(len(shard.files) for shard in shards) == 12
+
+
+# From a catalogue
+
+
+@pytest.fixture
+def catalogue(folders, tmp_path):
+    """Some of the files in the folders, as gathering would have told of them."""
+    path = tmp_path / "gathered.sqlite"
+    with Catalogue(path) as made:
+        for person in ("anna", "ben", "cleo"):
+            for piece in (1, 2):
+                made.add(
+                    "audio_books_tracks",
+                    track_name=f"Chapter {piece}",
+                    track_path=f"speech/{person}/{person}_{piece}.flac",
+                    book_author="Cervantes",
+                    book_name="Quijote",
+                    speaker=None if person == "cleo" else person,
+                    licence="public domain",
+                )
+        made.add("audio_books_tracks", track_name="gone", track_path="speech/gone.flac")
+        made.add(
+            "audio_books_tracks",
+            track_name="old",
+            track_path="speech/dora/dora_1.flac",
+            track_status="DELETED",
+        )
+        made.add("audio_books_tracks", track_name="named by a training run")
+        made.add("noise_files", name="brook", path=str(folders["noise"] / "brook.wav"))
+        made.add("noise_files", name="cars", path="noise/cars.wav", licence="CC0")
+    return path
+
+
+def test_a_catalogue_says_what_is_there_and_whose_voice_it_is(catalogue, folders, tmp_path):
+    speech = in_catalogue(catalogue, "speech")
+    assert [file.source for file in speech] == ["anna"] * 2 + ["ben"] * 2 + [
+        "Cervantes/Quijote",
+        "Cervantes/Quijote",
+        "speech/gone",
+    ]
+    assert speech[0].path == folders["speech"] / "anna" / "anna_1.flac"
+    assert speech[0].licence == "public domain"
+    noise = in_catalogue(catalogue, "noise")
+    assert [(file.source, file.licence) for file in noise] == [("brook", ""), ("cars", "CC0")]
+
+    path = tmp_path / "set.h5"
+    # A folder that holds some of the same files adds the others, none twice.
+    noise += in_folders([folders["noise"]])
+    shards = sound_shards(speech, "speech", RATE, 1.0) + sound_shards(noise, "noise", RATE, 1.0)
+    shard_folder(path).mkdir()
+    for shard in shards:
+        write_file(shard_folder(path) / shard.name, shard.fill)
+    join(path, shards, 0.4, 0.0)
+    sides = [collections(path, side) for side in ("train", "valid")]
+    sources = [{recording.source for recording in side[0].recordings} for side in sides]
+    assert sources[0] | sources[1] == {"anna", "ben", "Cervantes/Quijote"}
+    assert not sources[0] & sources[1]
+    assert sum(len(side[1].recordings) for side in sides) == 6
+    assert "gone.flac" in sides[0][0].skipped[0]
+
+
+def test_what_is_no_catalogue_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="no such file"):
+        in_catalogue(tmp_path / "nowhere.sqlite", "speech")
+    (tmp_path / "text.sqlite").write_text("no catalogue at all, but long enough to be read")
+    with pytest.raises(TrainingError, match=r"text\.sqlite"):
+        in_catalogue(tmp_path / "text.sqlite", "speech")
+    with Catalogue(tmp_path / "empty.sqlite"):
+        pass
+    with pytest.raises(TrainingError, match="holds no file of noise"):
+        in_catalogue(tmp_path / "empty.sqlite", "noise")
