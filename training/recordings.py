@@ -23,6 +23,7 @@ import soxr
 from numpy.typing import NDArray
 
 from engine.errors import TrainingError
+from engine.stft import Float
 from training.files import replace_file, replacing
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ _PIECE = re.compile(r"[-_](\d+|[A-Z])$")
 
 # Shorter than one frame of any model is nothing to learn from.
 _SHORTEST_S = 0.05
+
+# Samples that are decoded at a time: 5 s at 48 kHz.
+_BLOCK = 1 << 18
 
 
 class Samples(Protocol):
@@ -180,17 +184,31 @@ def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
 
     Raises TrainingError when it is no sound, too short, or silent.
     """
+    pieces: list[NDArray[np.int16]] = []
+    n_samples, heard = 0, False
     try:
-        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            stream = soxr.ResampleStream(rate, sample_rate, 1)
+            # Piece by piece: an audiobook's chapter in float32 takes gigabytes.
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                mono = block.mean(axis=1)
+                if not np.isfinite(mono).all():
+                    raise TrainingError(f"{path}: is not finite")
+                n_samples, heard = n_samples + len(mono), heard or bool(mono.any())
+                pieces.append(_as_int16(stream.resample_chunk(mono)))
+            pieces.append(_as_int16(stream.resample_chunk(np.zeros(0, np.float32), last=True)))
     except (soundfile.LibsndfileError, OSError) as error:
         raise TrainingError(f"{path}: {error}") from error
-    mono = sound.mean(axis=1)
-    if len(mono) < _SHORTEST_S * rate:
-        raise TrainingError(f"{path}: only {len(mono)} samples long")
-    if not np.isfinite(mono).all() or not mono.any():
-        raise TrainingError(f"{path}: is silent or not finite")
-    mono = soxr.resample(mono, rate, sample_rate)
-    return np.clip(np.round(mono * 32768.0), -32768, 32767).astype(np.int16)
+    if n_samples < _SHORTEST_S * rate:
+        raise TrainingError(f"{path}: only {n_samples} samples long")
+    if not heard:
+        raise TrainingError(f"{path}: is silent")
+    return np.concatenate(pieces)
+
+
+def _as_int16(sound: Float) -> NDArray[np.int16]:
+    return np.clip(np.round(sound * np.float32(32768.0)), -32768, 32767).astype(np.int16)
 
 
 def sound_files(folders: Sequence[Path]) -> list[Path]:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from training.recordings import Collection, Recording, decode, load, source_of, split
 
@@ -41,6 +43,21 @@ def test_unreadable_files_are_named_and_counted(folders, tmp_path, caplog):
     for name in ("broken.flac", "text.wav", "nothing.wav", "blink.wav"):
         assert any(name in reason for reason in heard.skipped)
         assert name in caplog.text
+
+
+def test_long_files_are_decoded_piece_by_piece(tmp_path, rng):
+    sound = (0.1 * rng.standard_normal((60 * 48_000, 2))).astype(np.float32)
+    soundfile.write(tmp_path / "long.wav", sound, 48_000, subtype="FLOAT")
+    tracemalloc.start()
+    found = decode(tmp_path / "long.wav", 11_025)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # 23 MB of float32 in the file; a piece of 5 s, its mean, and 1.3 MB of result twice over.
+    assert peak < 9e6
+    whole = soxr.resample(sound.mean(axis=1), 48_000, 11_025) * 32768
+    assert len(found) == len(whole)
+    # Rounded to integers, from sums in another order.
+    assert np.abs(found - whole).max() < 0.51
 
 
 def test_second_load_takes_what_the_first_decoded(folders, tmp_path, monkeypatch):
