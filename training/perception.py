@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from engine.spec import ModelSpec
-from engine.stft import Float
+from engine.stft import Float, window
 
 try:
     from keras import ops
@@ -27,18 +27,18 @@ except ImportError:  # Keras 2.14
 BAND_BARK = 0.41
 """Width of a band: 42 of them up to 4 kHz, as in P.862."""
 
-TOP_HZ = 4000.0
-"""Above it narrow-band PESQ hears nothing."""
+_WIDE_HZ = 16_000
+"""Sample rates from here on are heard as by P.862.2."""
 
 ACTIVE_POWER = 1.2e7
 """Of a frame of speech at its active level, in P.862's units: 1 is 0 dB SPL."""
 
-_FRAME_POWER = 3.0
-"""The same frame in ``Batch.spectra``: 1.5 for the Hann window, and active frames vary."""
-
-# The telephone's receiver (ITU-T P.48, as P.862 takes it), relative to its middle.
+# The telephone's receiver (ITU-T P.48, as P.862 takes it), relative to its middle, and the
+# headphones of P.862.2. Nothing is heard above the last.
 _RECEIVER_HZ = (0, 50, 100, 125, 160, 200, 250, 300, 350, 400, 500, 600, 3250, 3500, 4000)
 _RECEIVER_DB = (-99, -52, -32, -24, -18, -12, -8, -6, -4, -2, -1, 0, 0, -8, -99)
+_HEADPHONES_HZ = (0, 25, 50, 100, 200, 8000)
+_HEADPHONES_DB = (-60, -24, -12, -3, 0, 0)
 
 _SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309
 """What both disturbances take from the score of 4.5, P.862 §10.2.12."""
@@ -104,7 +104,9 @@ class Disturbance:
 
 
 def bands(spec: ModelSpec) -> tuple[Float, np.ndarray]:
-    """How bins add up to critical bands of the receiver's sound.
+    """How bins add up to critical bands of what a telephone lets hear, or headphones.
+
+    Headphones for rates from 16 kHz on: wide-band PESQ goes up to 8 kHz, the other to 4.
 
     Returns
     -------
@@ -113,19 +115,25 @@ def bands(spec: ModelSpec) -> tuple[Float, np.ndarray]:
     bands up there.
     """
     hz = np.arange(spec.n_bins) * spec.sample_rate / spec.n_fft
-    edges = np.arange(0.0, float(_bark(np.array(TOP_HZ))) + BAND_BARK / 2, BAND_BARK)
+    wide = spec.sample_rate >= _WIDE_HZ
+    receiver = (_HEADPHONES_HZ, _HEADPHONES_DB) if wide else (_RECEIVER_HZ, _RECEIVER_DB)
+    top_hz = float(receiver[0][-1])
+    edges = np.arange(0.0, float(_bark(np.array(top_hz))) + BAND_BARK / 2, BAND_BARK)
     half = 0.5 * spec.sample_rate / spec.n_fft
     low, high = _bark(np.maximum(hz - half, 0.0)), _bark(hz + half)
     inside = np.minimum(high[:, None], edges[1:]) - np.maximum(low[:, None], edges[:-1])
     weights = np.maximum(inside, 0.0) / (high - low)[:, None]
     rest = np.clip((edges[1:] - high[-1]) / BAND_BARK, 0.0, 1.0)
     above_hz = spec.sample_rate / 2.0 - hz[-1]
-    audible = max(0.0, TOP_HZ - hz[-1]) / above_hz if above_hz > 0.0 else 0.0
+    audible = max(0.0, top_hz - hz[-1]) / above_hz if above_hz > 0.0 else 0.0
     rest = rest / max(rest.sum(), 1e-9) * min(1.0, audible)
     weights = np.concatenate([weights, rest[None]])
     centre = 0.5 * (edges[1:] + edges[:-1])
-    receiver = np.interp(_hz_of_bark(centre), _RECEIVER_HZ, _RECEIVER_DB)
-    weights = weights * 10.0 ** (receiver / 10.0) * ACTIVE_POWER / _FRAME_POWER
+    heard_db = np.interp(_hz_of_bark(centre), *receiver)
+    shape = window(spec.window, spec.n_fft)
+    # Of a frame of noise at an RMS of 1, as ``Batch.spectra`` has it: 3 for a Hann window.
+    frame_power = (2.0 / shape.sum()) ** 2 * spec.n_fft / 2.0 * np.square(shape).sum()
+    weights = weights * 10.0 ** (heard_db / 10.0) * ACTIVE_POWER / frame_power
     return weights.astype(np.float32), centre
 
 
