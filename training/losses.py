@@ -31,13 +31,13 @@ class Weights:
     """Share of the phase-aware part in the compressed error, in [0, 1]."""
     eaten: float = 0.5
     """What is turned down too far counts 1 + this much: lost speech does not come back."""
-    sdr: float = 0.15
+    sdr: float = 0.25
     """Of the signal-to-distortion ratio of the spectra [1/dB] against 100 times the
     compressed error."""
     si_sdr: float = 0.0
     """Of the scale-invariant ratio of the samples that come out [1/dB]. What overlapping
     frames add up to is heard, not the frames; it costs an inverse transform."""
-    disturbance: float = 0.0
+    disturbance: float = 3.0
     """Of what PESQ would take off, ``perception.Disturbance`` [1/point]."""
 
 
@@ -90,7 +90,8 @@ class SpectralLoss:
 
 def spectral_loss(spec: ModelSpec, weights: Weights | None = None) -> SpectralLoss:
     """The spectral loss at one setting, with every part that has a weight."""
-    hears = weights is not None and weights.disturbance != 0.0
+    weights = weights or Weights()
+    hears = weights.disturbance != 0.0
     return SpectralLoss(spec.n_bins, weights, Disturbance(spec) if hears else None)
 
 

@@ -64,9 +64,9 @@ class Recipe:
     """Lowest, most frequent and highest, triangular [dB]."""
     level_db: tuple[float, float] = (-45.0, -5.0)
     """Active speech level [dB re full scale]; less where peaks would exceed full scale."""
-    clean: float = 0.15
+    clean: float = 0.3
     """Share with no noise at all, or one 30 to 50 dB down."""
-    rumble: float = 0.4
+    rumble: float = 0.5
     """Share of those whose voice has a rumble of its own, which stays. A network that had
     met it only as noise cut it out of clean recordings, which cost up to 7 dB."""
     rumble_db: tuple[float, float] = (-35.0, -8.0)

@@ -70,7 +70,7 @@ class Preset:
             raise TrainingError(f"output {self.output} cannot be learnt with loss {self.loss}")
 
 
-_CLASSIC = Preset(256, (400, 400))
+_CLASSIC = Preset(256, (400, 400), detail=True)
 _THESIS = Preset(
     0, (512, 512, 512), normalisation="clip", output="softmax", loss="crossentropy", memory=False
 )
@@ -86,8 +86,8 @@ PRESETS: Mapping[str, Preset] = {
     "classic": _CLASSIC,
     "classic-running": replace(_CLASSIC, normalisation="running"),
     "classic-pitch": replace(_CLASSIC, pitches=48),
-    "classic-detail": replace(_CLASSIC, detail=True),
-    "small": Preset(128, (200,)),
+    "classic-plain": replace(_CLASSIC, detail=False),
+    "small": Preset(128, (200,), detail=True),
     "tiny": Preset(16, (24, 20)),  # for tests: seconds to train, every part there
     "thesis-multi": _THESIS,
     "thesis-multi-statistics": _STATISTICS,
