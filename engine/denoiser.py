@@ -21,8 +21,6 @@ MAX_LIMIT_DB = 100.0
 # square would overflow float32 before long.
 _ABSURD = 1e4
 
-_INAUDIBLE_DB = -90.0  # in every bin [dB re full-scale sine]
-
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
@@ -64,18 +62,12 @@ class Denoiser:
     ----------
     network : what decides the gains
     knobs : as the user has them
-    silence_is_heard : whether the network gets frames of digital silence. In a recording
-        they are part of it. Live they only mean that a microphone is muted or not there
-        yet, and should not change what the network knows of the room.
     """
 
-    def __init__(
-        self, network: Estimator, knobs: Knobs | None = None, silence_is_heard: bool = True
-    ) -> None:
+    def __init__(self, network: Estimator, knobs: Knobs | None = None) -> None:
         self.spec = network.spec
         self.knobs = knobs or Knobs()
         self._network = network
-        self._silence_is_heard = silence_is_heard
         self._analysis = Analysis(self.spec)
         self._synthesis = Synthesis(self.spec)
         self.reset()
@@ -128,8 +120,6 @@ class Denoiser:
     def _estimate(self, noisy_db: Float) -> tuple[Float, float]:
         """Gain of every bin of the spectrum, and the probability of speech."""
         spec, knobs = self.spec, self.knobs
-        if not self._silence_is_heard and noisy_db.max() <= max(spec.floor_db, _INAUDIBLE_DB):
-            return np.ones(spec.n_spectrum, np.float32), 0.0
         try:
             estimate = self._network(noisy_db[np.newaxis, : spec.n_bins], self._state)
         except Exception as error:  # whatever it is, the call goes on

@@ -106,7 +106,7 @@ class LiveSession:
         watch: Callable[[Frame], object] | None = None,
     ) -> None:
         self._watch = watch
-        denoiser = Denoiser(network, knobs, silence_is_heard=False)
+        denoiser = Denoiser(network, knobs)
         self._pipeline = Pipeline(denoiser, SAMPLE_RATE, self._show)
         self._source = source
         self._capture = _Capture()
