@@ -212,9 +212,8 @@ def test_the_shipped_model_is_what_its_weights_say(levels):
     network = Network(shipped, provider="cpu")
     arrays = {c.name: onnx.numpy_helper.to_array(c) for c in onnx.load(shipped).graph.initializer}
     weights = {"standardise.0": arrays["mean_db"], "standardise.1": arrays["deviation_db"]}
-    for name in ("front", "gain", "speech"):
-        weights[f"{name}.0"] = arrays[f"{name}_kernel"]
-        weights[f"{name}.1"] = arrays[f"{name}_bias"]
+    for name in ("front", "gain", "slope", "contrast", "speech"):
+        weights |= {f"{name}.{k}": arrays[f"{name}.{k}"] for k in range(2)}
     for k in range(2):
         for number, part in enumerate(("kernel", "recurrent")):
             weights[f"lstm{k}.{number}"] = gates_of_keras(arrays[f"lstm{k}_{part}"][0]).T
