@@ -129,7 +129,7 @@ def in_folders(folders: Sequence[Path]) -> list[SoundFile]:
 
 
 def in_catalogue(path: Path, kind: str) -> list[SoundFile]:
-    """The tracks or noises of a catalogue whose status is OK, each file once.
+    """The tracks or noises of a catalogue whose status is OK.
 
     Parameters
     ----------

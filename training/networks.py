@@ -358,11 +358,6 @@ def named(preset: str | Preset) -> Preset:
     return PRESETS[preset]
 
 
-def gain_network(preset: Preset, mean_db: Float, deviation_db: Float) -> keras.Model:
-    """As ``build``, for those that know their preset."""
-    return build(preset, mean_db, deviation_db)
-
-
 def answers(model: keras.Model, noisy_db: Float) -> list[Float]:
     """All outputs of a network as arrays; Keras gives a single one without its list."""
     outputs = model(noisy_db)
