@@ -21,6 +21,9 @@ from training.mixing import Mixer, Mixture, active_level_db
 # A frame this far under the speech's active level holds no voice worth the name.
 _VOICE_DB = 25.0
 
+# Speech further under its mixture weighs as if it were only so far: a little over the worst SNR.
+_FAINT_DB = 12.0
+
 
 _ECHO = 16
 """Batches between two looks at the same one."""
@@ -191,12 +194,14 @@ def _waves(noisy: Complex, clean: Complex, full_scale: float, spec: ModelSpec) -
 
 def _level_db(mixture: Mixture, spec: ModelSpec) -> float:
     """Active level of the speech, or of what stands in its place [dB]."""
-    level_db = active_level_db(mixture.clean, spec.sample_rate)
-    if np.isfinite(level_db):
-        return level_db
+    speech_db = active_level_db(mixture.clean, spec.sample_rate)
+    noisy_db = active_level_db(mixture.noisy, spec.sample_rate)
+    if np.isfinite(speech_db):
+        # A muted stretch can leave the faint tail of a word. At the tail's own level the noise
+        # beside it would weigh a thousand times what any other clip does.
+        return max(speech_db, noisy_db - _FAINT_DB)
     # Noise alone weighs like noise 10 dB under a voice; silence alone weighs nothing.
-    level_db = active_level_db(mixture.noisy, spec.sample_rate)
-    return level_db + 10.0 if np.isfinite(level_db) else 0.0
+    return noisy_db + 10.0 if np.isfinite(noisy_db) else 0.0
 
 
 def statistics(batches: Supply, n_batches: int) -> tuple[Float, Float]:

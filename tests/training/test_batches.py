@@ -150,3 +150,15 @@ def test_waves_are_the_noisy_spectrum_and_the_clean_sound(rng, above):
 def test_a_supply_makes_waves_when_asked(mixer):
     batch = Batches(mixer, CLASSIC, 2, 20, seed=3, waves=True)[0]
     assert batch.waves.shape == (2, 20, 2 * 513 + 512)
+
+
+def test_the_tail_of_a_word_beside_noise_weighs_no_more_than_other_clips(rng):
+    noise = 0.1 * rng.standard_normal(40 * 512).astype(np.float32)
+    tail = np.zeros_like(noise)
+    tail[:600] = 1e-5 * rng.standard_normal(600)
+    beside, alone = (
+        make_batch([Mixture(noise + clean, clean, 0.0)], CLASSIC) for clean in (tail, 0.0 * tail)
+    )
+    # Noise alone is set 10 dB under a voice's level, a hardly audible voice 12 over it.
+    ratio_db = 20.0 * np.log10(beside.spectra[..., :251].std() / alone.spectra[..., :251].std())
+    assert ratio_db == pytest.approx(22.0, abs=1.0)
