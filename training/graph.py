@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.spec import METADATA_KEY, ModelSpec
-from training.networks import LEAST_DEVIATION_DB, STRETCH, Preset, preset_of
+from training.networks import LEAST_DEVIATION_DB, LOCAL_BINS, STRETCH, Preset, preset_of
 
 # ONNX Runtime 1.20 and all later ones read these.
 _OPSET = 17
@@ -180,8 +180,12 @@ class _Writer:
     def gain_heads(self, preset: Preset, seen: str, standard: str) -> None:
         opening = self.dense("gain", seen)
         if preset.detail:
-            factors = [self.dense("slope", seen), self.dense("contrast", standard)]
-            opening = self.add("Add", [opening, self.add("Mul", factors, "detail")], "opening")
+            stands_out = self.dense("contrast", standard)
+            detail = self.add("Mul", [self.dense("slope", seen), stands_out], "detail")
+            opening = self.add("Add", [opening, detail], "opening")
+            if preset.local:
+                refined = self._locally([standard, stands_out, opening])
+                opening = self.add("Add", [opening, refined], "refined")
         sure = self.add("Sigmoid", [opening], "sure")
         scale = self.constant("gain_scale", np.array(STRETCH[0]))
         offset = self.constant("gain_offset", np.array(STRETCH[1]))
@@ -190,6 +194,20 @@ class _Writer:
         bounds = [self.constant("least", np.array(0.0)), self.constant("most", np.array(1.0))]
         self.add("Clip", [moved, *bounds], "gain")
         self.add("Sigmoid", [self.dense("speech", seen)], "speech")
+
+    def _locally(self, pictures: list[str]) -> str:
+        """As ``networks._locally``; ONNX has channels before time and frequency."""
+        channel = self.constant("channel", np.array([1]), np.int64)
+        pictures = [self.add("Unsqueeze", [p, channel], f"{p}_picture") for p in pictures]
+        seen = self.add("Concat", pictures, "pictures", axis=1)  # (B, C, T, n_bins)
+        for k in range(len(LOCAL_BINS)):
+            if k:
+                seen = self.add("Relu", [seen], f"local{k}_in")
+            kernel = self.weights[f"local{k}.0"].transpose(3, 2, 0, 1)
+            inputs = [seen, self.constant(f"local{k}.0", kernel), self.weight(f"local{k}.1")]
+            around = kernel.shape[-1] // 2
+            seen = self.add("Conv", inputs, f"local{k}_out", pads=[0, around, 0, around])
+        return self.add("Squeeze", [seen, channel], "local")
 
     def level_head(self, preset: Preset, seen: str, mean: str, deviation: str) -> None:
         """Clean levels, what gain leads there, and what share of the energy that keeps.

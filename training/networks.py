@@ -55,6 +55,9 @@ class Preset:
     detail: bool = False
     """Of gains only: that of a bin follows how far it stands out from its neighbours too, as
     steeply as what is remembered says. Harmonics need not pass the layers that are narrower."""
+    local: int = 0
+    """Channels of three convolutions along frequency that refine such gains by what lies around
+    each bin: harmonics look alike wherever they are. 0: none."""
 
     def __post_init__(self) -> None:
         allowed = {"normalisation": NORMALISATIONS, "output": OUTPUTS, "loss": LOSSES}
@@ -66,11 +69,13 @@ class Preset:
         fits = {"gain": ("spectral", "level"), "clean_db": ("level",), "softmax": ("crossentropy",)}
         if self.detail and self.output != "gain":
             raise TrainingError(f"detail is of gains, not of output {self.output}")
+        if self.local and not self.detail:
+            raise TrainingError("local convolutions refine detail, and there is none")
         if self.loss not in fits[self.output]:
             raise TrainingError(f"output {self.output} cannot be learnt with loss {self.loss}")
 
 
-_CLASSIC = Preset(256, (400, 400), detail=True)
+_CLASSIC = Preset(256, (400, 400), detail=True, local=16)
 _THESIS = Preset(
     0, (512, 512, 512), normalisation="clip", output="softmax", loss="crossentropy", memory=False
 )
@@ -86,7 +91,8 @@ PRESETS: Mapping[str, Preset] = {
     "classic": _CLASSIC,
     "classic-running": replace(_CLASSIC, normalisation="running"),
     "classic-pitch": replace(_CLASSIC, pitches=48),
-    "classic-plain": replace(_CLASSIC, detail=False),
+    "classic-detail": replace(_CLASSIC, local=0),
+    "classic-plain": replace(_CLASSIC, detail=False, local=0),
     "small": Preset(128, (200,), detail=True),
     "tiny": Preset(16, (24, 20)),  # for tests: seconds to train, every part there
     "thesis-multi": _THESIS,
@@ -114,6 +120,9 @@ RUNNING_FRAMES = 100.0
 NEIGHBOURS = 12
 """Bins to each side that one is compared with for its detail: 130 Hz for classic, about the
 distance of two harmonics."""
+
+LOCAL_BINS = (17, 9, 9)
+"""Width of each of the local convolutions: together they see 16 bins to each side."""
 
 PITCH_HZ = (70.0, 400.0)
 """Of voices: lowest and highest candidate, evenly spaced on a logarithmic scale."""
@@ -328,15 +337,38 @@ def _gains(chosen: Preset, seen: Any, standard: Any, n_bins: int) -> list[Any]:
     opening = layers.Dense(n_bins, name="gain")(seen)
     if chosen.detail:
         stands_out = layers.Dense(n_bins, name="contrast")
-        detail = stands_out(standard)
+        contrasts = stands_out(standard)
         stands_out.set_weights([contrast(n_bins), np.zeros(n_bins, np.float32)])
         slope = layers.Dense(n_bins, kernel_initializer="zeros", name="slope")(seen)
-        detail = layers.Multiply(name="detail")([slope, detail])
+        detail = layers.Multiply(name="detail")([slope, contrasts])
         opening = layers.Add(name="opening")([opening, detail])
+        if chosen.local:
+            refined = _locally(chosen.local, [standard, contrasts, opening])
+            opening = layers.Add(name="refined")([opening, refined])
     sure = layers.Activation("sigmoid", name="sure")(opening)
     scale, offset = STRETCH
     gain = layers.ReLU(1.0, name="clip_gain")(layers.Rescaling(scale, offset)(sure))
     return [gain, layers.Dense(1, activation="sigmoid", name="speech")(seen)]
+
+
+def _locally(channels: int, pictures: list[Any]) -> Any:
+    """What convolutions along frequency add to an opening: (batch, time, n_bins), 0 at first."""
+    layers = keras.layers
+    n_bins = pictures[0].shape[-1]
+    seen = layers.Concatenate(name="pictures")(
+        [layers.Reshape((-1, n_bins, 1))(picture) for picture in pictures]
+    )
+    for k, width in enumerate(LOCAL_BINS):
+        last = k == len(LOCAL_BINS) - 1
+        seen = layers.Conv2D(
+            1 if last else channels,
+            (1, width),
+            padding="same",
+            activation=None if last else "relu",
+            kernel_initializer="zeros" if last else "glorot_uniform",
+            name=f"local{k}",
+        )(seen)
+    return layers.Reshape((-1, n_bins), name="local")(seen)
 
 
 def _levels(kind: str, seen: Any, n_bins: int, mean: Any, deviation: Any) -> list[Any]:
@@ -391,12 +423,19 @@ def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """As ``set_weights``; a network with ``detail`` may begin as one that has none.
+    """As ``set_weights``; a network may begin as one without its ``detail`` or ``local``.
 
-    Its detail then counts nothing at first: the answers are those of the other network.
+    These then count nothing at first: the answers are those of the other network. One with
+    running statistics may begin as one with those of the training set, and must learn anew how
+    levels so standardised are to be read.
     """
     own = weights_of(model)
-    added = {name: w for name, w in own.items() if name.startswith(("contrast.", "slope."))}
+    added = {
+        name: w for name, w in own.items() if name.startswith(("contrast.", "slope.", "local"))
+    }
+    if "running.2" in own and "standardise.0" in weights:
+        added |= {f"running.{k}": weights[f"standardise.{k}"] for k in range(2)}
+        added["running.2"] = own["running.2"]
     set_weights(model, added | dict(weights))
 
 
@@ -423,6 +462,7 @@ def preset_of(weights: Mapping[str, np.ndarray]) -> Preset:
         memory=memory,
         pitches=weights["pitch.0"].shape[1] if "pitch.0" in weights else 0,
         detail="slope.0" in weights,
+        local=weights["local0.0"].shape[-1] if "local0.0" in weights else 0,
     )
 
 

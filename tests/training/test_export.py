@@ -29,6 +29,7 @@ KINDS = {
     "running": replace(TINY, normalisation="running"),
     "pitch": replace(TINY, pitches=12),
     "detail": replace(TINY, detail=True),
+    "local": replace(TINY, detail=True, local=3),
     "bare": replace(TINY, front=0),
     "levels": LEVELS,
     "levels-running": replace(LEVELS, normalisation="running"),

@@ -33,6 +33,7 @@ KINDS = {
     "running": replace(TINY, normalisation="running"),
     "pitch": replace(TINY, pitches=12),
     "detail": replace(TINY, detail=True),
+    "local": replace(TINY, detail=True, local=3),
     "bare": replace(TINY, front=0),
     "levels": LEVELS,
     "levels-clip": replace(LEVELS, front=0, normalisation="clip"),
@@ -76,7 +77,8 @@ def test_the_classic_preset_has_its_parameters():
     lstm = 4 * 400 * (256 + 400 + 1) + 4 * 400 * (400 + 400 + 1)
     heads = (400 + 256) * 251 + 251
     detail = (400 + 256) * 250 + 250 + 250 * 250 + 250
-    assert trainable(model) == front + lstm + heads + detail
+    local = 17 * 3 * 16 + 16 + 9 * 16 * 16 + 16 + 9 * 16 + 1
+    assert trainable(model) == front + lstm + heads + detail + local
 
 
 def test_each_row_of_the_thesis_changes_one_thing():
@@ -101,16 +103,33 @@ def test_weights_survive_a_file_and_say_what_they_belong_to(kind, statistics, le
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_detail_begins_as_the_network_without_it(statistics, levels):
+def test_what_is_added_begins_as_the_network_without_it(statistics, levels):
     plain = build(TINY, *statistics)
     detailed = build(replace(TINY, detail=True), *statistics)
+    local = build(replace(TINY, detail=True, local=3), *statistics)
     begin_with(detailed, weights_of(plain))
-    for ours, theirs in zip(answers(detailed, levels), answers(plain, levels), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    begin_with(local, weights_of(detailed))
+    for model in (detailed, local):
+        for ours, theirs in zip(answers(model, levels), answers(plain, levels), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(TrainingError, match="another network"):
         begin_with(plain, {})
     with pytest.raises(TrainingError, match="detail is of gains"):
         replace(LEVELS, detail=True)
+    with pytest.raises(TrainingError, match="local convolutions refine detail"):
+        replace(TINY, local=3)
+
+
+def test_running_statistics_may_begin_as_those_of_the_training_set(statistics):
+    plain = weights_of(build(TINY, *statistics))
+    running = build(KINDS["running"], np.zeros(N_BINS, np.float32), np.ones(N_BINS, np.float32))
+    kept = weights_of(running)["running.2"]
+    begin_with(running, plain)
+    found = weights_of(running)
+    np.testing.assert_array_equal(found.pop("running.2"), kept)
+    assert {name.replace("running", "standardise") for name in found} == set(plain)
+    for name, weight in found.items():
+        np.testing.assert_array_equal(weight, plain[name.replace("running", "standardise")])
 
 
 def test_what_all_neighbours_share_is_no_detail():
