@@ -15,27 +15,14 @@ from engine.errors import ModelError, TrainingError
 from engine.network import Network
 from tests import onnx_models
 from tests.training.conftest import voice
+from tests.training.kinds import KINDS, TINY
 from training import export as exporting
 from training import graph as writing
 from training.batches import make_batch
 from training.mixing import Mixture
-from training.networks import PRESETS, answers, build, from_weights, save, weights_of
+from training.networks import answers, build, from_weights, save, weights_of
 
 SPEC = replace(onnx_models.CLASSIC, name="tiny", licence="MIT", above="hold")
-TINY = PRESETS["tiny"]
-LEVELS = replace(TINY, output="clean_db", loss="level")
-KINDS = {
-    "gain": TINY,
-    "running": replace(TINY, normalisation="running"),
-    "pitch": replace(TINY, pitches=12),
-    "detail": replace(TINY, detail=True),
-    "local": replace(TINY, detail=True, local=3),
-    "bare": replace(TINY, front=0),
-    "levels": LEVELS,
-    "levels-running": replace(LEVELS, normalisation="running"),
-    "levels-clip": replace(LEVELS, front=0, normalisation="clip"),
-    "thesis": PRESETS["thesis-tiny"],
-}
 
 
 def random_weights(rng, preset):

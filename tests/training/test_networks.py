@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import TrainingError
+from tests.training.kinds import KINDS, LEVELS, TINY
 from training.networks import (
     PRESETS,
     Harmonics,
@@ -26,20 +27,6 @@ from training.networks import (
     weights_of,
 )
 
-TINY = PRESETS["tiny"]
-LEVELS = replace(TINY, output="clean_db", loss="level")
-KINDS = {
-    "gain": TINY,
-    "running": replace(TINY, normalisation="running"),
-    "pitch": replace(TINY, pitches=12),
-    "detail": replace(TINY, detail=True),
-    "local": replace(TINY, detail=True, local=3),
-    "bare": replace(TINY, front=0),
-    "levels": LEVELS,
-    "levels-clip": replace(LEVELS, front=0, normalisation="clip"),
-    "gain-alone": replace(TINY, memory=False),
-    "thesis": PRESETS["thesis-tiny"],
-}
 N_BINS = 30
 
 
