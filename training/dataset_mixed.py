@@ -12,6 +12,8 @@ here: how mixtures are drawn (``mixing``), what a batch is (``batches``).
                           below /valid and /test
     /train/clips          (n_clips, 2) float32: loudest and active level of each clip [dB]
     /train/shards         file, start, length [clips]
+    /train/pairs          (n_pairs, 3) int32: clip, speech, noise: which recordings met in it
+    /train/speech, noise  name, source, length [samples] of the recordings that pairs count
 
 A frame holds codes of |noisy|, of |clean| and of the angle between the two, of each bin and
 of all bins above them together, and 1 where there is voice.
@@ -47,6 +49,7 @@ from training.dataset_build import (
 )
 from training.dataset_pcm import SPLITS, collections
 from training.mixing import Mixer, Recipe
+from training.recordings import Collection, Recording
 from training.rooms import bank
 
 LAYOUT = "mixed"
@@ -68,6 +71,10 @@ _COSINES = np.cos(_ANGLE_STEP * np.arange(256)).astype(np.float32)
 
 _SETTING = ("sample_rate", "n_fft", "hop", "n_bins", "window", "above", "floor_db")
 """Fields of a ``ModelSpec`` that decide what a frame is."""
+
+_RECORDINGS = np.dtype([
+    ("name", h5py.string_dtype()), ("source", h5py.string_dtype()), ("length", "<i8")
+])  # fmt: skip
 
 _SHARDS = np.dtype([("file", h5py.string_dtype()), ("start", "<i8"), ("length", "<i8")])
 
@@ -101,18 +108,27 @@ class MixedShard:
         """File name."""
         transform = [getattr(self.spec, name) for name in _SETTING]
         drawn = [self.split, self.first, self.count, self.n_frames, self.seed, self.n_rooms]
-        origin = [self.made_of, transform, drawn, asdict(Recipe()), STEP_DB]
+        origin = [self.made_of, transform, drawn, asdict(Recipe()), STEP_DB, "pairs"]
         return shard_name(f"mixed-{self.split}-{self.first:07d}", origin)
 
     def fill(self, file: h5py.File) -> None:
         """Draw, transform and encode the clips."""
         rooms = simulated(self.split, self.spec.sample_rate, Path(self.rooms), self.n_rooms)
-        mixer = Mixer(*collections(Path(self.sound), self.split), simulated=rooms)
+        speech, noise, measured = collections(Path(self.sound), self.split)
+        voices, noises = (
+            {r.name: k for k, r in enumerate(one.recordings)} for one in (speech, noise)
+        )
+        mixer = Mixer(speech, noise, measured, simulated=rooms)
         side, n_samples = SPLITS.index(self.split), self.n_frames * self.spec.hop
-        coded = []
+        coded: list[tuple[Codes, Float]] = []
+        pairs: list[tuple[int, int, int]] = []
+        mixer.on_draw = lambda voice, noise: pairs.append(
+            (len(coded), voices[voice], noises[noise])
+        )
         for k in range(self.first, self.first + self.count):
             mixture = mixer.draw(np.random.default_rng([self.seed, side, k]), n_samples)
             coded.append(encode(make_batch([mixture], self.spec)))
+        file["pairs"] = np.array(pairs, np.int32).reshape(-1, 3)
         for name, parts in zip(("frames", "clips"), zip(*coded, strict=True), strict=True):
             file[name] = np.concatenate(parts)
 
@@ -217,6 +233,10 @@ class MixedBatches:
                 )
             self._clips = file[split]["clips"][:]
             shards = file[split]["shards"][:]
+            self._pairs = file[split]["pairs"][:]
+            self.speech, self.noise = (
+                _named(file[split][kind][:], spec.sample_rate) for kind in ("speech", "noise")
+            )
         self._starts = shards["start"]
         self._shards = [_mapped(path.parent / name.decode()) for name in shards["file"]]
         self._order = lru_cache(maxsize=2)(self._drawn_order)
@@ -226,7 +246,7 @@ class MixedBatches:
         return len(self._clips)
 
     def __getitem__(self, k: int) -> Batch:
-        chosen = [self._clip(n) for n in range(k * self._n_clips, (k + 1) * self._n_clips)]
+        chosen = self._of_batch(k)
         where = np.searchsorted(self._starts, chosen, side="right") - 1
         frames = np.stack([
             self._shards[shard][clip - self._starts[shard]]
@@ -239,8 +259,15 @@ class MixedBatches:
         return in_advance((self[k] for k in count(step)), depth)
 
     def met(self, step: int) -> list[tuple[str, str]]:
-        """Which recordings were heard together at ``step``: this layout does not tell."""
-        return []
+        """Which recordings were heard together at ``step``, by their names."""
+        bounds = ((c, c + 1) for c in self._of_batch(step))
+        rows = [slice(*np.searchsorted(self._pairs[:, 0], clip)) for clip in bounds]
+        speech, noise = self.speech.recordings, self.noise.recordings
+        return [(speech[s].name, noise[n].name) for row in rows for _, s, n in self._pairs[row]]
+
+    def _of_batch(self, k: int) -> list[int]:
+        """Which clips are in batch k."""
+        return [self._clip(n) for n in range(k * self._n_clips, (k + 1) * self._n_clips)]
 
     def _clip(self, n: int) -> int:
         """Which clip is the n-th of all that are heard."""
@@ -252,7 +279,7 @@ class MixedBatches:
 
 
 def join(path: Path, shards: Sequence[MixedShard], training: Mapping[str, Any]) -> None:
-    """Write the file over the shards.
+    """Write the file over the shards, which lie beside it.
 
     Parameters
     ----------
@@ -347,7 +374,7 @@ def _join_side(group: h5py.Group, folder: Path, shards: Sequence[MixedShard]) ->
     starts = np.cumsum([0, *lengths])
     shape = (n_frames, 3 * (spec.n_bins + 1) + 1)
     layout = h5py.VirtualLayout((int(starts[-1]), *shape), np.uint8)
-    places, clips = [], []
+    places, clips, pairs = [], [], []
     for shard, start in zip(shards, starts, strict=False):
         # Relative: the file and the folder beside it can be moved together.
         relative = f"{folder.name}/{shard.name}"
@@ -357,6 +384,25 @@ def _join_side(group: h5py.Group, folder: Path, shards: Sequence[MixedShard]) ->
         places.append((relative, start, shard.count))
         with h5py.File(folder / shard.name) as source:
             clips.append(source["clips"][:])
+            pairs.append(source["pairs"][:] + np.array([start, 0, 0], np.int32))
     group.create_virtual_dataset("frames", layout)
     group["clips"] = np.concatenate(clips)
     group["shards"] = np.array(places, _SHARDS)
+    group["pairs"] = np.concatenate(pairs)
+    speech, noise, _ = collections(Path(shards[0].sound), shards[0].split)
+    for kind, collection in (("speech", speech), ("noise", noise)):
+        told = [(r.name, r.source, len(r.samples)) for r in collection.recordings]
+        group[kind] = np.array(told, _RECORDINGS)
+
+
+def _named(recordings: Any, sample_rate: int) -> Collection:
+    """Recordings by name, voice and length; their sound is not here."""
+    silence = np.zeros(1, np.int16)
+    return Collection(
+        sample_rate,
+        tuple(
+            Recording(name.decode(), source.decode(), np.broadcast_to(silence, length))
+            for name, source, length in recordings
+        ),
+        (),
+    )

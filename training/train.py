@@ -611,7 +611,7 @@ def _cache(chosen: Settings) -> Path:
 def _ready(
     chosen: Settings, path: Path, waves: bool
 ) -> tuple[MixedBatches, Supply, Collection, Collection, dict[str, Any]]:
-    """The same of a dataset of ready mixtures, which names no recordings."""
+    """The same of a dataset of ready mixtures, which has the recordings' names alone."""
     from training import dataset_mixed
     from training.dataset_mixed import MixedBatches
 
@@ -621,8 +621,7 @@ def _ready(
     size = chosen.batch.clips, chosen.batch.frames
     learnt = MixedBatches(path, "train", chosen.model, *size, seed=2 * chosen.seed)
     held_out = MixedBatches(path, "valid", chosen.model, *size, seed=2 * chosen.seed + 1)
-    nothing = Collection(chosen.model.sample_rate, (), ())
-    return learnt, held_out, nothing, nothing, dataset_mixed.training(path)
+    return learnt, held_out, learnt.speech, learnt.noise, dataset_mixed.training(path)
 
 
 def _from_dataset(chosen: Settings) -> tuple[Side, Side]:

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from acquisition.catalogue import Catalogue
 from app.cli import main
 from engine.errors import TrainingError
 from engine.network import Network
 from models import FOLDER
 from tests.training.conftest import dataset_command as command
 from tests.training.conftest import voice
-from training import dataset, train
+from training import dataset, dataset_pcm, train
 from training.batches import make_batch
 from training.dataset_build import shard_folder
 from training.dataset_mixed import STEP_DB, MixedBatches, decode, encode
@@ -32,6 +33,7 @@ from training.settings import CLASSIC
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 24
+VOICES = ("anna", "ben", "cleo", "dora", "emil", "fay", "gil", "hana")
 
 # 1 h = 77520 frames. Half are trained on, a quarter are each of the other sides.
 HOURS = 0.05
@@ -52,7 +54,7 @@ def sound(tmp_path_factory) -> Path:
     rng, folder = np.random.default_rng(5), tmp_path_factory.mktemp("sound")
     for kind in ("speech", "noise"):
         (folder / kind).mkdir()
-        for name in ("anna", "ben", "cleo", "dora", "emil", "fay", "gil", "hana"):
+        for name in VOICES:
             hiss = (0.1 * rng.standard_normal(33_075)).astype(np.float32)
             samples = voice(rng, 3.0, 11_025) if kind == "speech" else hiss
             soundfile.write(folder / kind / f"{name}.wav", samples, 11_025)
@@ -155,6 +157,21 @@ def test_each_epoch_holds_every_clip_once_in_an_order_of_its_own(mixed):
     assert not set(first) & sounding
 
 
+def test_it_is_known_which_recordings_met_in_a_batch(mixed, sound):
+    supply = MixedBatches(mixed, "valid", CLASSIC, 5, FRAMES, seed=3)
+    mixer = Mixer(*dataset_pcm.collections(sound, "valid"))
+    drawn: list[list[tuple[str, str]]] = []
+    mixer.on_draw = lambda *pair: drawn[-1].append(pair)
+    for k in range(len(supply)):
+        drawn.append([])
+        mixer.draw(np.random.default_rng([1, 1, k]), FRAMES * CLASSIC.hop)
+    assert sum(bool(met) for met in drawn) > 0.5 * len(drawn)
+    for k in range(3):
+        assert supply.met(k) == [pair for clip in supply._of_batch(k) for pair in drawn[clip]]
+    assert {r.source for r in supply.speech.recordings} < {f"speech/{name}" for name in VOICES}
+    assert {len(r.samples) for r in supply.noise.recordings} == {33_075}
+
+
 def test_a_resumed_run_hears_what_it_would_have_heard(mixed):
     supply = MixedBatches(mixed, "train", CLASSIC, 5, FRAMES, seed=3)
     wanted = list(islice(supply.ahead(0), 60))[57:]  # in the third epoch
@@ -221,6 +238,10 @@ def test_ready_mixtures_are_learnt_from(mixed, tmp_path):
     told = Network(out / "classic.onnx", provider="cpu").spec.training
     assert told["speech_hours"] > 0
     assert told["data"] == ["noise", "speech"]
+    with Catalogue(out / "catalogue.sqlite") as catalogue:
+        met = catalogue.find("training_track", status="OK")
+        assert sum(row["times"] for row in met) >= 4  # most clips have a pair or more
+        assert catalogue.find("audio_books_tracks", id=met[0]["audio_book_track_id"])
 
 
 @pytest.mark.parametrize(
