@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,10 @@ from training.dataset_build import (
     shard_folder,
     size_of,
 )
-from training.dataset_mixed import MixedShard, simulated
+from training.dataset_mixed import MixedShard
 from training.dataset_pcm import (
     SPLITS,
+    Sound,
     SoundShard,
     collections,
     in_catalogue,
@@ -119,7 +119,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=Data().simulated_rooms,
         metavar="N",
-        help="mixed only (default: %(default)s)",
+        help="not of pcm (default: %(default)s)",
     )
     add("--seed", type=int, default=1, help="of the mixtures; not of pcm (default: %(default)s)")
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster (default: processes here)")
@@ -228,7 +228,6 @@ def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
     folder = shard_folder(args.out)
     sound = folder / "sound.h5"
     _build_sound(args, sound, spec.sample_rate)
-    made_of = dataset_pcm.made_of(sound)
     per_shard = max(1, round(60.0 * args.shard_minutes / _MIXTURES / args.clip_seconds))
     shards: list[MixtureShard] = []
     for side in SPLITS:
@@ -238,9 +237,10 @@ def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
             continue
         first = 1 + sum(shard.count for shard in shards)
         count = math.ceil(3600.0 * speech.hours / args.clip_seconds)
+        made_of = _sound_of(args, sound, side)
         shards += [
             MixtureShard(
-                str(sound), made_of, side, first + done, min(per_shard, count - done),
+                made_of, first + done, min(per_shard, count - done),
                 args.clip_seconds, args.seed, spec,
             )
             for done in range(0, count, per_shard)
@@ -254,13 +254,11 @@ def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
 def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
     """Layout mixed: the recordings first, unless they are built already; then the mixtures."""
     folder, rate = shard_folder(args.out), spec.sample_rate
-    rooms_folder = folder / "rooms"
     sound = args.dataset.resolve() if args.dataset else folder / "sound.h5"
     if args.dataset is None:
         _build_sound(args, sound, rate)
     elif (found := dataset_pcm.describe(sound)["sample_rate"]) != rate:
         raise TrainingError(f"{sound}: has {found} Hz, the setting {rate}: choose it by --rate")
-    made_of = dataset_pcm.made_of(sound)
     clip_s = args.clip_frames * spec.hop_s
     per_shard = max(1, round(60.0 * args.shard_minutes / clip_s))
     shards: list[MixedShard] = []
@@ -271,16 +269,13 @@ def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
             log.warning("%s: no mixtures, for want of voices or of noises", side)
             continue
         count = math.ceil(share * 3600.0 * args.hours / clip_s)
-        with _writable(rooms_folder):  # once, before several workers want them
-            responses = simulated(side, rate, rooms_folder, args.simulated_rooms)
-        origin = made_of, sha256(b"".join(one.tobytes() for one in responses)).hexdigest()
+        made_of = _sound_of(args, sound, side)
         shards += [
             MixedShard(
-                str(sound), origin, side, first, min(per_shard, count - first),
-                args.clip_frames, args.seed, spec, str(rooms_folder), args.simulated_rooms,
+                made_of, first, min(per_shard, count - first), args.clip_frames, args.seed, spec
             )
             for first in range(0, count, per_shard)
-        ]  # fmt: skip
+        ]
         if side != "test":
             sides.append((speech, noise, rooms))
     if not shards:
@@ -290,6 +285,13 @@ def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
         dataset_mixed.join(args.out, shards, summary(sides))
         kept = [sound.name] if sound.parent == folder else []
         remove_strays(folder, [*kept, *(shard.name for shard in shards)])
+
+
+def _sound_of(args: argparse.Namespace, path: Path, side: str) -> Sound:
+    """What mixtures of a side are made of; rooms are simulated once, before workers want them."""
+    folder = shard_folder(args.out) / "rooms"
+    with _writable(folder):
+        return dataset_pcm.sound(path, side, folder, args.simulated_rooms)
 
 
 def _check(args: argparse.Namespace) -> None:

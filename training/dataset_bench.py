@@ -90,18 +90,8 @@ def _write_mixed(path: Path, mixed: Path, spec: ModelSpec) -> float:
     """Write as many mixtures ready to learn from; returns their length [h]."""
     clip_s = _FRAMES * spec.hop_s
     n_clips = round(_MIXTURES * _MIXTURE_S / clip_s)
-    shard = MixedShard(
-        str(path),
-        (dataset_pcm.made_of(path), ""),
-        "train",
-        0,
-        n_clips,
-        _FRAMES,
-        1,
-        spec,
-        "",
-        n_rooms=0,
-    )
+    sound = dataset_pcm.sound(path, "train", mixed.parent, n_rooms=0)
+    shard = MixedShard(sound, 0, n_clips, _FRAMES, 1, spec)
     shard_folder(mixed).mkdir()
     write_file(shard_folder(mixed) / shard.name, shard.fill)
     dataset_mixed.join(mixed, [shard], {})

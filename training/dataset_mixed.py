@@ -47,10 +47,9 @@ from training.dataset_build import (
     shard_name,
     write_file,
 )
-from training.dataset_pcm import SPLITS, collections
-from training.mixing import Mixer, Recipe
+from training.dataset_pcm import SPLITS, Sound, collections
+from training.mixing import Recipe
 from training.recordings import Collection, Recording
-from training.rooms import bank
 
 LAYOUT = "mixed"
 
@@ -86,11 +85,7 @@ class MixedShard:
     Clip k of a side and a seed is always the same, however many are drawn in one shard.
     """
 
-    sound: str
-    """Path of a dataset in layout ``pcm``."""
-    made_of: tuple[str, str]
-    """Checksums of that dataset and of the simulated rooms."""
-    split: str
+    sound: Sound
     first: int
     """Number of the first clip."""
     count: int
@@ -98,28 +93,23 @@ class MixedShard:
     """Of a clip."""
     seed: int
     spec: ModelSpec
-    rooms: str
-    """Folder where ``rooms.bank`` keeps what it simulated."""
-    n_rooms: int
-    """See ``simulated``."""
 
     @property
     def name(self) -> str:
         """File name."""
         transform = [getattr(self.spec, name) for name in _SETTING]
-        drawn = [self.split, self.first, self.count, self.n_frames, self.seed, self.n_rooms]
-        origin = [self.made_of, transform, drawn, asdict(Recipe()), STEP_DB, "pairs"]
-        return shard_name(f"mixed-{self.split}-{self.first:07d}", origin)
+        drawn = [self.sound.split, self.first, self.count, self.n_frames, self.seed]
+        origin = [self.sound.made_of, transform, drawn, asdict(Recipe()), STEP_DB]
+        return shard_name(f"paired-{self.sound.split}-{self.first:07d}", origin)
 
     def fill(self, file: h5py.File) -> None:
         """Draw, transform and encode the clips."""
-        rooms = simulated(self.split, self.spec.sample_rate, Path(self.rooms), self.n_rooms)
-        speech, noise, measured = collections(Path(self.sound), self.split)
+        speech, noise, _ = collections(self.sound.path, self.sound.split)
         voices, noises = (
             {r.name: k for k, r in enumerate(one.recordings)} for one in (speech, noise)
         )
-        mixer = Mixer(speech, noise, measured, simulated=rooms)
-        side, n_samples = SPLITS.index(self.split), self.n_frames * self.spec.hop
+        mixer = self.sound.mixer()
+        side, n_samples = SPLITS.index(self.sound.split), self.n_frames * self.spec.hop
         coded: list[tuple[Codes, Float]] = []
         pairs: list[tuple[int, int, int]] = []
         mixer.on_draw = lambda voice, noise: pairs.append(
@@ -131,18 +121,6 @@ class MixedShard:
         file["pairs"] = np.array(pairs, np.int32).reshape(-1, 3)
         for name, parts in zip(("frames", "clips"), zip(*coded, strict=True), strict=True):
             file[name] = np.concatenate(parts)
-
-
-def simulated(split: str, sample_rate: int, folder: Path, n_rooms: int) -> Sequence[Float]:
-    """Rooms of one side, taken from a folder or simulated if nobody has yet.
-
-    Parameters
-    ----------
-    n_rooms : for training; there are a tenth of it for each of the other sides
-    """
-    side = SPLITS.index(split)
-    n = n_rooms if side == 0 else -(-n_rooms // 10)
-    return bank(sample_rate, folder, n, seed=side) if n else ()
 
 
 def encode(batch: Batch) -> tuple[Codes, Float]:
@@ -292,7 +270,7 @@ def join(path: Path, shards: Sequence[MixedShard], training: Mapping[str, Any]) 
         for name in _SETTING:
             file.attrs[name] = getattr(shards[0].spec, name)
         for side in SPLITS:
-            if of_side := [shard for shard in shards if shard.split == side]:
+            if of_side := [shard for shard in shards if shard.sound.split == side]:
                 _join_side(file.create_group(side), shard_folder(path), of_side)
 
     write_file(path, fill)
@@ -389,7 +367,7 @@ def _join_side(group: h5py.Group, folder: Path, shards: Sequence[MixedShard]) ->
     group["clips"] = np.concatenate(clips)
     group["shards"] = np.array(places, _SHARDS)
     group["pairs"] = np.concatenate(pairs)
-    speech, noise, _ = collections(Path(shards[0].sound), shards[0].split)
+    speech, noise, _ = collections(shards[0].sound.path, shards[0].sound.split)
     for kind, collection in (("speech", speech), ("noise", noise)):
         told = [(r.name, r.source, len(r.samples)) for r in collection.recordings]
         group[kind] = np.array(told, _RECORDINGS)

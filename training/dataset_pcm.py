@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from acquisition.catalogue import OK, Catalogue, CatalogueError
 from engine.errors import TrainingError
+from engine.stft import Float
 from training.dataset_build import (
     FORMAT,
     check_shards,
@@ -37,6 +38,7 @@ from training.dataset_build import (
     shard_name,
     write_file,
 )
+from training.mixing import Mixer
 from training.recordings import (
     Collection,
     Recording,
@@ -46,6 +48,7 @@ from training.recordings import (
     source_of,
     split,
 )
+from training.rooms import bank
 
 LAYOUT = "pcm"
 KINDS = ("speech", "noise", "rooms")
@@ -209,6 +212,46 @@ def join(path: Path, shards: Sequence[SoundShard], held_out: float, tested: floa
                 _join_kind(file, shard_folder(path), of_kind, held_out, tested)
 
     write_file(path, fill)
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What mixtures of one side are made of: a dataset in this layout, and simulated rooms."""
+
+    path: Path
+    split: str
+    rooms: Path
+    """Folder where ``rooms.bank`` keeps what it simulated."""
+    n_rooms: int
+    made_of: tuple[str, str]
+    """Checksums of dataset and rooms."""
+
+    def mixer(self) -> Mixer:
+        """What draws the mixtures."""
+        return Mixer(
+            *collections(self.path, self.split),
+            simulated=_simulated(self.path, self.split, self.rooms, self.n_rooms),
+        )
+
+
+def sound(path: Path, split: str, rooms: Path, n_rooms: int) -> Sound:
+    """What mixtures of one side of a dataset are made of; its rooms are simulated if need be.
+
+    Parameters
+    ----------
+    rooms : folder to keep them in
+    n_rooms : to be learnt from; there are a tenth of it for each of the other sides
+    """
+    n = n_rooms if split == SPLITS[0] else -(-n_rooms // 10)
+    responses = b"".join(one.tobytes() for one in _simulated(path, split, rooms, n))
+    checksum = hashlib.sha256(responses).hexdigest()
+    return Sound(path, split, rooms, n, (made_of(path), checksum))
+
+
+def _simulated(path: Path, split: str, rooms: Path, n: int) -> Sequence[Float]:
+    with _opened(path) as file:
+        rate = int(file.attrs["sample_rate"])
+    return bank(rate, rooms, n, seed=SPLITS.index(split)) if n else ()
 
 
 def collections(path: Path, split: str) -> tuple[Collection, Collection, Collection | None]:

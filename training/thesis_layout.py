@@ -34,8 +34,8 @@ from training.dataset_build import (
     shard_name,
     write_file,
 )
-from training.dataset_pcm import collections
-from training.mixing import Mixer, Mixture, Recipe
+from training.dataset_pcm import Sound
+from training.mixing import Mixture, Recipe
 
 LAYOUT = "stft"
 
@@ -74,11 +74,7 @@ class MixtureShard:
     Mixture k of a seed is always the same, however many are drawn in one shard.
     """
 
-    sound: str
-    """Path of a dataset in layout ``pcm``."""
-    made_of: str
-    """Checksum of that dataset."""
-    split: str
+    sound: Sound
     first: int
     """ID of the first mixture."""
     count: int
@@ -93,12 +89,13 @@ class MixtureShard:
         """File name."""
         spec = self.spec
         transform = [spec.sample_rate, spec.n_fft, spec.hop, spec.window, spec.floor_db]
-        drawn = [self.split, self.first, self.count, self.clip_s, self.seed, asdict(Recipe())]
-        return shard_name(f"mixtures-{self.first:06d}", [self.made_of, transform, drawn])
+        drawn = [self.sound.split, self.first, self.count, self.clip_s, self.seed, asdict(Recipe())]
+        origin = [self.sound.made_of, transform, drawn]
+        return shard_name(f"mixtures-{self.first:06d}", origin)
 
     def fill(self, file: h5py.File) -> None:
         """Draw and transform the mixtures."""
-        mixer = Mixer(*collections(Path(self.sound), self.split))
+        mixer = self.sound.mixer()
         pairs: list[tuple[str, str]] = []
         mixer.on_draw = lambda speech, noise: pairs.append((speech, noise))
         n_samples = round(self.clip_s * self.spec.sample_rate)
@@ -109,7 +106,7 @@ class MixtureShard:
             combination = write_mixture(group, k, mixture, self.spec)
             for side, names in zip(("CLEAN", "NOISE"), zip(*pairs, strict=True), strict=False):
                 combination.attrs[f"{side}@NAME"] = "; ".join(dict.fromkeys(names))
-            combination.attrs["SPLIT"] = self.split
+            combination.attrs["SPLIT"] = self.sound.split
 
 
 def create_group(file: h5py.File, spec: ModelSpec) -> h5py.Group:

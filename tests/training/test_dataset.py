@@ -147,13 +147,15 @@ def test_local_processes_build_what_a_cluster_builds(
 
 
 def test_mixtures_in_the_layout_of_the_thesis_come_from_a_seed(folders, tmp_path, cluster):
-    given = ["--layout=stft", "--clip-seconds=2", f"--scheduler={cluster}"]
+    given = ["--layout=stft", "--clip-seconds=2", "--simulated-rooms=2", f"--scheduler={cluster}"]
     first, again, other = (tmp_path / f"{name}.h5" for name in ("first", "again", "other"))
     command(*arguments(folders, first, *given))
     command(*arguments(folders, again, *given))
     command(*arguments(folders, other, *given, "--seed=2"))
     assert same(first, again)
     assert not same(first, other)
+    rooms = {path.name for path in (shard_folder(first) / "rooms").iterdir()}
+    assert rooms == {f"rooms-11025-{n}-1.npz" for n in ("2-0", "1-1", "1-2")}
     told = dataset.describe(first)
     assert told["layout"] == "stft"
     hours = [told["splits"][side]["clean and dirty"]["hours"] for side in ("train", "test")]
@@ -196,6 +198,7 @@ def test_ten_kills_change_nothing(tmp_path, rng):
             soundfile.write(folder / f"{kind}{k}_A.wav", voice(rng, 10.0, 44_100), 44_100)
     # Mixtures are made of recordings: kills hit both stages.
     given = ["--layout=stft", "--clip-seconds=4", "--shard-minutes=0.2", "--workers=1"]
+    given.append("--simulated-rooms=0")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
     began = time.monotonic()
