@@ -202,6 +202,9 @@ def test_the_shipped_model_is_what_its_weights_say(levels):
     weights = {"standardise.0": arrays["mean_db"], "standardise.1": arrays["deviation_db"]}
     for name in ("front", "gain", "slope", "contrast", "speech"):
         weights |= {f"{name}.{k}": arrays[f"{name}.{k}"] for k in range(2)}
+    for k in range(3):
+        weights[f"local{k}.0"] = arrays[f"local{k}.0"].transpose(2, 3, 1, 0)
+        weights[f"local{k}.1"] = arrays[f"local{k}.1"]
     for k in range(2):
         for number, part in enumerate(("kernel", "recurrent")):
             weights[f"lstm{k}.{number}"] = gates_of_keras(arrays[f"lstm{k}_{part}"][0]).T
