@@ -237,10 +237,10 @@ def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
             continue
         first = 1 + sum(shard.count for shard in shards)
         count = math.ceil(3600.0 * speech.hours / args.clip_seconds)
-        made_of = _sound_of(args, sound, side)
+        source = _source(args, sound, side)
         shards += [
             MixtureShard(
-                made_of, first + done, min(per_shard, count - done),
+                source, first + done, min(per_shard, count - done),
                 args.clip_seconds, args.seed, spec,
             )
             for done in range(0, count, per_shard)
@@ -269,10 +269,10 @@ def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
             log.warning("%s: no mixtures, for want of voices or of noises", side)
             continue
         count = math.ceil(share * 3600.0 * args.hours / clip_s)
-        made_of = _sound_of(args, sound, side)
+        source = _source(args, sound, side)
         shards += [
             MixedShard(
-                made_of, first, min(per_shard, count - first), args.clip_frames, args.seed, spec
+                source, first, min(per_shard, count - first), args.clip_frames, args.seed, spec
             )
             for first in range(0, count, per_shard)
         ]
@@ -287,7 +287,7 @@ def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
         remove_strays(folder, [*kept, *(shard.name for shard in shards)])
 
 
-def _sound_of(args: argparse.Namespace, path: Path, side: str) -> Sound:
+def _source(args: argparse.Namespace, path: Path, side: str) -> Sound:
     """What mixtures of a side are made of; rooms are simulated once, before workers want them."""
     folder = shard_folder(args.out) / "rooms"
     with _writable(folder):

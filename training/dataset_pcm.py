@@ -48,7 +48,7 @@ from training.recordings import (
     source_of,
     split,
 )
-from training.rooms import bank
+from training.rooms import of_side
 
 LAYOUT = "pcm"
 KINDS = ("speech", "noise", "rooms")
@@ -223,6 +223,7 @@ class Sound:
     rooms: Path
     """Folder where ``rooms.bank`` keeps what it simulated."""
     n_rooms: int
+    """See ``rooms.of_side``."""
     made_of: tuple[str, str]
     """Checksums of dataset and rooms."""
 
@@ -240,18 +241,17 @@ def sound(path: Path, split: str, rooms: Path, n_rooms: int) -> Sound:
     Parameters
     ----------
     rooms : folder to keep them in
-    n_rooms : to be learnt from; there are a tenth of it for each of the other sides
+    n_rooms : see ``rooms.of_side``
     """
-    n = n_rooms if split == SPLITS[0] else -(-n_rooms // 10)
-    responses = b"".join(one.tobytes() for one in _simulated(path, split, rooms, n))
+    responses = b"".join(one.tobytes() for one in _simulated(path, split, rooms, n_rooms))
     checksum = hashlib.sha256(responses).hexdigest()
-    return Sound(path, split, rooms, n, (made_of(path), checksum))
+    return Sound(path, split, rooms, n_rooms, (made_of(path), checksum))
 
 
-def _simulated(path: Path, split: str, rooms: Path, n: int) -> Sequence[Float]:
+def _simulated(path: Path, split: str, rooms: Path, n_rooms: int) -> Sequence[Float]:
     with _opened(path) as file:
         rate = int(file.attrs["sample_rate"])
-    return bank(rate, rooms, n, seed=SPLITS.index(split)) if n else ()
+    return of_side(rate, rooms, n_rooms, SPLITS.index(split))
 
 
 def collections(path: Path, split: str) -> tuple[Collection, Collection, Collection | None]:

@@ -37,6 +37,15 @@ _RAYS = 4000
 _BEFORE_S = 0.001
 
 
+def of_side(sample_rate: int, cache: Path, n_rooms: int, side: int) -> list[Float]:
+    """The ``bank`` of one side of a split: 0 is learnt from, the others need a tenth of it.
+
+    Each side has a seed of its own, so that no room of one is on another.
+    """
+    n = n_rooms if side == 0 else -(-n_rooms // 10)
+    return bank(sample_rate, cache, n, seed=side) if n else []
+
+
 def bank(
     sample_rate: int, cache: Path, n_rooms: int = 200, seed: int = 0, workers: int = 0
 ) -> list[Float]:

@@ -38,7 +38,7 @@ from training.files import replace_file
 from training.mixing import Mixer
 from training.recordings import Collection, Side, load, split, summary
 from training.records import CATALOGUE, Log, Look, Pair, PairedBatches, Register
-from training.rooms import bank
+from training.rooms import of_side
 from training.settings import Optimiser, Run, Settings
 
 if TYPE_CHECKING:
@@ -581,16 +581,13 @@ def _supplies(
             return _ready(chosen, chosen.data.dataset, waves)
     sides = _from_dataset(chosen) if chosen.data.dataset else _from_folders(chosen)
     mixers, cache = [], _cache(chosen)
-    n_rooms = chosen.data.simulated_rooms
     for k, ((speech, noise, rooms), what) in enumerate(
         zip(sides, ("trained on", "held out"), strict=True)
     ):
         if not (speech.recordings and noise.recordings):
             raise TrainingError(f"too few voices or noises: none is left to be {what}")
         log.info("%s: %.2f h of speech, %.2f h of noise", what, speech.hours, noise.hours)
-        # Validation needs fewer, and none that was learnt from: another seed.
-        n = n_rooms if k == 0 else math.ceil(n_rooms / 10)
-        simulated = bank(chosen.model.sample_rate, cache, n, seed=k) if n else ()
+        simulated = of_side(chosen.model.sample_rate, cache, chosen.data.simulated_rooms, k)
         mixers.append(Mixer(speech, noise, rooms, chosen.mixing, simulated))
     spec, size = chosen.model, (chosen.batch.clips, chosen.batch.frames)
     speech, noise, _ = sides[0]
