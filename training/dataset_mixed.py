@@ -192,7 +192,7 @@ class MixedBatches:
     Raises
     ------
     engine.errors.TrainingError : the file is missing, in another layout, of another setting or
-        length of clips, or holds nothing of that side
+        length of clips, holds nothing of that side, or was built before pairs were kept
     """
 
     def __init__(
@@ -209,6 +209,8 @@ class MixedBatches:
                     f"{path}: its clips have {found} frames, not {n_frames}: train with "
                     f"--frames {found}"
                 )
+            if "pairs" not in file[split]:
+                raise TrainingError(f"{path}: does not say which recordings met: build it again")
             self._clips = file[split]["clips"][:]
             shards = file[split]["shards"][:]
             self._pairs = file[split]["pairs"][:]
@@ -238,10 +240,14 @@ class MixedBatches:
 
     def met(self, step: int) -> list[tuple[str, str]]:
         """Which recordings were heard together at ``step``, by their names."""
-        bounds = ((c, c + 1) for c in self._of_batch(step))
-        rows = [slice(*np.searchsorted(self._pairs[:, 0], clip)) for clip in bounds]
         speech, noise = self.speech.recordings, self.noise.recordings
-        return [(speech[s].name, noise[n].name) for row in rows for _, s, n in self._pairs[row]]
+        clips, chosen = self._pairs[:, 0], self._of_batch(step)
+        bounds = (np.searchsorted(clips, chosen, side=side) for side in ("left", "right"))
+        return [
+            (speech[s].name, noise[n].name)
+            for first, end in zip(*bounds, strict=True)
+            for _, s, n in self._pairs[first:end]
+        ]
 
     def _of_batch(self, k: int) -> list[int]:
         """Which clips are in batch k."""

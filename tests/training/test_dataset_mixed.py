@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,15 @@ def test_it_is_known_which_recordings_met_in_a_batch(mixed, sound):
         assert supply.met(k) == [pair for clip in supply._of_batch(k) for pair in drawn[clip]]
     assert {r.source for r in supply.speech.recordings} < {f"speech/{name}" for name in VOICES}
     assert {len(r.samples) for r in supply.noise.recordings} == {33_075}
+
+
+def test_a_file_from_before_pairs_were_kept_is_refused(mixed):
+    old = mixed.with_name("old.h5")
+    shutil.copy(mixed, old)
+    with h5py.File(old, "r+") as file:
+        del file["train/pairs"]
+    with pytest.raises(TrainingError, match=r"old.h5: .* build it again"):
+        MixedBatches(old, "train", CLASSIC, 5, FRAMES, seed=3)
 
 
 def test_a_resumed_run_hears_what_it_would_have_heard(mixed):
