@@ -32,6 +32,7 @@ from training.files import replace_file
 from training.score_tables import CleanResult, Clip, clean_table, summary, table, told
 from training.scores import (
     at_rate,
+    octave_losses_db,
     pesq_or_lowest,
     score,
     si_sdr_or_lowest,
@@ -47,6 +48,7 @@ from training.systems import (
     Unprocessed,
     frames,
     items,
+    pair,
     read,
     through,
 )
@@ -157,7 +159,7 @@ def _lag_of(system: System, item: Item) -> int:
 
 
 def _clip_of(system: System, spec: ModelSpec | None, lag: int, item: Item) -> Clip:
-    clean, rate = read(item.clean)
+    _, clean, rate = pair(item)
     made = system(item)
     heard = aligned(made.sound, lag)
     scores, problems = score(clean, heard, rate)
@@ -169,7 +171,7 @@ def _clip_of(system: System, spec: ModelSpec | None, lag: int, item: Item) -> Cl
         clean_db = frames(spec, clean, rate)
         accuracy, mse = thesis_figures(estimated_db[:, : spec.n_bins], clean_db[:, : spec.n_bins])
         scores = scores._replace(accuracy=accuracy, mse=mse)
-    return Clip(item, scores, problems)
+    return Clip(item, scores, problems, lag)
 
 
 def _clean_of(model: Path, item: Item) -> CleanResult:
@@ -186,6 +188,8 @@ def _clean_of(model: Path, item: Item) -> CleanResult:
         si_sdr_or_lowest(clean_16k, after_16k)[0],
         si_sdr_or_lowest(clean_16k, straight_16k)[0],
         pesq_or_lowest(straight, after, rate, "nb")[0],
+        pesq_or_lowest(straight, after, rate, "wb")[0],
+        tuple(octave_losses_db(straight, after, rate)),
     )
 
 

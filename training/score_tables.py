@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from training.scores import DECIMALS, HEADINGS, Scores
+from training.scores import DECIMALS, HEADINGS, OCTAVES_HZ, Scores
 from training.systems import Item
 
 
@@ -23,6 +23,8 @@ class Clip(NamedTuple):
     scores: Scores
     problems: tuple[str, ...] = ()
     """What could not be measured, and counts as lowest."""
+    lag: int = 0
+    """By which the system is late [samples at the item's rate]."""
 
 
 class CleanResult(NamedTuple):
@@ -35,26 +37,18 @@ class CleanResult(NamedTuple):
     """After the same pipeline with a gain of 1 [dB]: what the band alone costs."""
     pesq_nb: float
     """After the model, against that pipeline's output."""
+    pesq_wb: float
+    """The same, wide-band."""
+    octaves: tuple[float, ...]
+    """``scores.octave_losses_db`` against it [dB]."""
 
 
 def table(systems: Mapping[str, Sequence[Clip]]) -> str:
     """Markdown: the means of every system, each figure by SNR, and what went wrong."""
-    lines = [_row("system", *HEADINGS), _rule(len(HEADINGS))]
+    lines = [row("system", *HEADINGS), rule(len(HEADINGS))]
     for name, clips in systems.items():
-        lines.append(_row(name, *map(_text, means(clips), DECIMALS)))
-    steps = sorted({clip.item.snr_db for clips in systems.values() for clip in clips})
-    for k, heading in enumerate(HEADINGS[:-1]):  # the processor time does not depend on it
-        by_snr = {
-            name: [means([c for c in clips if c.item.snr_db == snr])[k] for snr in steps]
-            for name, clips in systems.items()
-        }
-        known = {name: row for name, row in by_snr.items() if not all(map(math.isnan, row))}
-        if not known:
-            continue
-        lines += ["", f"**{heading}** by SNR [dB]", ""]
-        lines += [_row("system", *(f"{snr:g}" for snr in steps)), _rule(len(steps))]
-        for name, row in known.items():
-            lines.append(_row(name, *(_text(value, DECIMALS[k]) for value in row)))
+        lines.append(row(name, *map(text, means(clips), DECIMALS)))
+    lines += by_snr(systems)
     for name, clips in systems.items():
         troubled = [clip for clip in clips if clip.problems]
         if troubled:
@@ -67,6 +61,25 @@ def table(systems: Mapping[str, Sequence[Clip]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def by_snr(systems: Mapping[str, Sequence[Clip]]) -> list[str]:
+    """Lines of Markdown: one table of each figure, a column for each SNR of the clips."""
+    lines: list[str] = []
+    steps = sorted({clip.item.snr_db for clips in systems.values() for clip in clips})
+    for k, heading in enumerate(HEADINGS[:-1]):  # the processor time does not depend on it
+        at_steps = {
+            name: [means([c for c in clips if c.item.snr_db == snr])[k] for snr in steps]
+            for name, clips in systems.items()
+        }
+        known = {name: v for name, v in at_steps.items() if not all(map(math.isnan, v))}
+        if not known:
+            continue
+        lines += ["", f"**{heading}** by SNR [dB]", ""]
+        lines += [row("system", *(f"{snr:g}" for snr in steps)), rule(len(steps))]
+        for name, values in known.items():
+            lines.append(row(name, *(text(value, DECIMALS[k]) for value in values)))
+    return lines
+
+
 def clean_table(results: Mapping[str, Sequence[CleanResult]]) -> str:
     """Markdown: what each model does to clean speech, on average and at worst."""
     headings = (
@@ -76,10 +89,17 @@ def clean_table(results: Mapping[str, Sequence[CleanResult]]) -> str:
         "lost at worst [dB]",
         "PESQ-NB against gain 1",
         "at worst",
+        "PESQ-WB against gain 1",
+        "at worst",
     )
-    lines = [_row("clean speech", *headings), _rule(len(headings))]
+    lines = [row("clean speech", *headings), rule(len(headings))]
     for name, of_model in results.items():
-        lines.append(_row(name, *(f"{value:.2f}" for value in clean_summary(of_model).values())))
+        lines.append(row(name, *(f"{value:.2f}" for value in clean_summary(of_model).values())))
+    lines += ["", "Energy of clean speech lost by octave [dB], mean / worst clip", ""]
+    lines += [row("centre [Hz]", *map(str, OCTAVES_HZ)), rule(len(OCTAVES_HZ))]
+    for name, of_model in results.items():
+        lost = np.array([result.octaves for result in of_model])
+        lines.append(row(name, *(_mean_and_worst(column) for column in lost.T)))
     return "\n".join(lines) + "\n"
 
 
@@ -105,6 +125,8 @@ def clean_summary(results: Sequence[CleanResult]) -> dict[str, float]:
         "lost_at_worst": max(lost),
         "pesq_nb": float(np.mean([r.pesq_nb for r in results])),
         "pesq_nb_at_worst": min(r.pesq_nb for r in results),
+        "pesq_wb": float(np.mean([r.pesq_wb for r in results])),
+        "pesq_wb_at_worst": min(r.pesq_wb for r in results),
     }
 
 
@@ -133,7 +155,7 @@ def told(
             for name, clips in systems.items()
         },
         "clean": {
-            name: {"mean": clean_summary(results), "clips": [r._asdict() for r in results]}
+            name: {"mean": clean_summary(results), "clips": [_clean_plain(r) for r in results]}
             for name, results in clean.items()
         },
     }
@@ -146,13 +168,29 @@ def _plain(scores: Scores) -> dict[str, float | None]:
     }
 
 
-def _text(value: float, decimals: int) -> str:
+def _clean_plain(result: CleanResult) -> dict[str, Any]:
+    lost = [None if math.isnan(value) else round(value, 4) for value in result.octaves]
+    return result._asdict() | {"octaves": lost}
+
+
+def text(value: float, decimals: int) -> str:
+    """A figure, or a dash where there is none."""
     return "–" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
-def _row(*cells: str) -> str:
+def _mean_and_worst(losses_db: np.ndarray) -> str:
+    known = losses_db[np.isfinite(losses_db)]
+    if not len(known):
+        return "–"
+    # A loss of −0.04 dB is none: no sign before a zero.
+    return " / ".join(f"{round(float(v), 1) + 0.0:.1f}" for v in (known.mean(), known.max()))
+
+
+def row(*cells: str) -> str:
+    """A line of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
-def _rule(n_figures: int) -> str:
+def rule(n_figures: int) -> str:
+    """The line under a table's head: a name and so many figures."""
     return "|---|" + "---:|" * n_figures

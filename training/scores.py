@@ -25,6 +25,18 @@ LOWEST_SI_SDR_DB = -40.0
 # A frame this far under the speech's mean power holds no voice worth the name.
 _VOICE_DB = 25.0
 
+_START_FRAME_S, _PAUSE_S, _START_S = 0.01, 0.2, 0.05
+_GONE = 1e-2
+"""What is left of a word start that cannot be found: 40 dB lost are as bad as all."""
+
+OCTAVES_HZ = (125, 250, 500, 1000, 2000, 4000, 8000, 16_000)
+"""Centres; the last ends at 16 kHz, where the table of an octave would go on to 22.6 kHz."""
+
+_TOP_HZ = 16_000.0
+
+# An octave that holds less of a recording than this is its hiss, not its voice.
+_LEAST_OCTAVE_DB = -55.0
+
 
 class Scores(NamedTuple):
     """What is measured of one processed clip; NaN where it does not apply."""
@@ -47,6 +59,8 @@ class Scores(NamedTuple):
     """DNSMOS P.835, overall, 1…5."""
     p808: float
     """DNSMOS P.808, 1…5."""
+    starts: float = math.nan
+    """What word starts lose: ``word_start_losses_db``, the clip's median [dB]."""
     accuracy: float = math.nan
     """The thesis's: share of the frames with voice whose loudest bin is that of the clean
     speech, 0…1, at a model's setting."""
@@ -66,11 +80,12 @@ HEADINGS = (
     "BAK",
     "OVRL",
     "P.808",
+    "word starts [dB]",
     "accuracy",
     "MSE [dB²]",
     "real time",
 )
-DECIMALS = (2, 2, 3, 3, 1, 2, 2, 2, 2, 3, 0, 3)
+DECIMALS = (2, 2, 3, 3, 1, 2, 2, 2, 2, 1, 3, 0, 3)
 
 
 def score(clean: Float, processed: Float, rate: int) -> tuple[Scores, tuple[str, ...]]:
@@ -104,6 +119,9 @@ def score(clean: Float, processed: Float, rate: int) -> tuple[Scores, tuple[str,
         bak=float(mos["bak_mos"]),
         ovrl=float(mos["ovrl_mos"]),
         p808=float(mos["p808_mos"]),
+        starts=float(np.median(lost))
+        if (lost := word_start_losses_db(clean, processed, rate))
+        else math.nan,
     )
     return scores, tuple(filter(None, (no_wide, no_narrow, no_distortion)))
 
@@ -130,6 +148,61 @@ def si_sdr_or_lowest(clean: Float, processed: Float) -> tuple[float, str]:
         return max(si_sdr_db(clean, processed), LOWEST_SI_SDR_DB), ""
     except ValueError as error:
         return LOWEST_SI_SDR_DB, f"no SI-SDR: {error}"
+
+
+def word_starts(clean: Float, rate: int) -> list[int]:
+    """Where words begin after a pause of 0.2 s or more [samples]."""
+    size = round(_START_FRAME_S * rate)
+    frames = clean[: len(clean) // size * size].reshape(-1, size)
+    power = np.mean(np.square(frames, dtype=np.float64), axis=1)
+    if not power.any():
+        return []
+    voiced = power > power.mean() * 10.0 ** (-_VOICE_DB / 10.0)
+    pause = round(_PAUSE_S / _START_FRAME_S)
+    return [
+        k * size for k in np.flatnonzero(voiced) if k >= pause and not voiced[k - pause : k].any()
+    ]
+
+
+def word_start_losses_db(clean: Float, processed: Float, rate: int) -> list[float]:
+    """What the first 50 ms of each word after a pause lost [dB], 0 when they are all there.
+
+    Of the processed sound only what is in phase with the clean one counts: noise that is left
+    is no voice that is kept. Both (n_samples,) in step, and at one level.
+    """
+    length = round(_START_S * rate)
+    losses = []
+    for start in word_starts(clean, rate):
+        wanted, found = clean[start : start + length], processed[start : start + length]
+        kept = float(np.dot(found, wanted)) / max(float(np.dot(wanted, wanted)), 1e-12)
+        losses.append(-20.0 * math.log10(max(kept, _GONE)))
+    return losses
+
+
+def octave_losses_db(clean: Float, processed: Float, rate: int) -> list[float]:
+    """Energy lost in each of ``OCTAVES_HZ`` over the frames with voice [dB].
+
+    NaN for an octave in which the clean recording has next to nothing. Both (n_samples,) in
+    step, and at one level.
+    """
+    size = 2 * round(_START_FRAME_S * rate)
+    window = np.hanning(size)
+    powers = []
+    for sound in (clean, processed):
+        frames = np.lib.stride_tricks.sliding_window_view(sound, size)[:: size // 2]
+        powers.append(np.square(np.abs(np.fft.rfft(frames * window))))
+    of_frame = powers[0].sum(axis=1)
+    voiced = of_frame > of_frame.mean() * 10.0 ** (-_VOICE_DB / 10.0)
+    before, after = (power[voiced].sum(axis=0) for power in powers)
+    hz = np.fft.rfftfreq(size, 1.0 / rate)
+    losses = []
+    for centre in OCTAVES_HZ:
+        inside = (hz >= centre / math.sqrt(2.0)) & (hz < min(centre * math.sqrt(2.0), _TOP_HZ))
+        share_db = 10.0 * math.log10(max(before[inside].sum() / max(before.sum(), 1e-12), 1e-12))
+        kept = after[inside].sum() / max(before[inside].sum(), 1e-12)
+        is_voice = share_db > _LEAST_OCTAVE_DB
+        losses.append(-10.0 * math.log10(max(kept, 1e-6)) if is_voice else math.nan)
+    return losses
 
 
 def thesis_figures(estimated_db: Float, clean_db: Float) -> tuple[float, float]:

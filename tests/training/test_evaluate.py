@@ -21,7 +21,16 @@ from training import evaluate, score_tables
 from training.evaluate import aligned, delay
 from training.mixing import mix
 from training.score_tables import Clip
-from training.scores import LOWEST_PESQ, LOWEST_SI_SDR_DB, Scores, score, thesis_figures
+from training.scores import (
+    LOWEST_PESQ,
+    LOWEST_SI_SDR_DB,
+    Scores,
+    octave_losses_db,
+    score,
+    thesis_figures,
+    word_start_losses_db,
+    word_starts,
+)
 from training.systems import Item, Oracle, Passthrough, frames, items, through
 
 RATE = 48_000
@@ -122,7 +131,7 @@ def test_models_and_others_are_scored_through_the_engine(test_set):
     assert scores == pytest.approx({k: v for k, v in after["mean"].items() if k != "real_time"})
     # Clean speech through a gain of 1 loses nothing; PESQ-NB ends at 4.55.
     assert written["clean"]["m"]["mean"]["lost_at_worst"] == pytest.approx(0.0, abs=1e-9)
-    assert "| 0.00 | 0.00 | 4.55 | 4.55 |" in told[0]
+    assert "| 0.00 | 0.00 | 4.55 | 4.55 | 4.64 | 4.64 |" in told[0]
     pictures = sorted(path.name for path in (test_set / "pictures").iterdir())
     assert len(pictures) == 9
     assert {name.split("-")[-2] for name in pictures} == {"best", "median", "worst"}
@@ -134,7 +143,8 @@ def test_clean_clips_alone(test_set):
     told: list[str] = []
     evaluate.run(parsed(model, test_set, "--clean", "--workers=1"), told.append)
     assert told[0].startswith("| clean speech |")
-    assert told[0].count("\n") == 3
+    octaves = "0.0 / 0.0 | " * 5 + "– | – | – |"  # of what the band of 2.7 kHz lets through
+    assert told[0].endswith(f"| identity | {octaves}\n")
 
 
 def test_silence_does_not_end_an_evaluation(rng):
@@ -148,6 +158,35 @@ def test_silence_does_not_end_an_evaluation(rng):
     hiss = (1e-6 * rng.standard_normal(48_000)).astype(np.float32)
     scores, problems = score(np.zeros_like(hiss), hiss, 16_000)
     assert any("utterance" in problem.lower() for problem in problems)
+
+
+def test_word_starts_are_found_and_what_they_lose(rng):
+    """Two words of a voice, each after a pause; a gate eats the first 25 ms of the second."""
+    clean = (1e-4 * rng.standard_normal(2 * RATE)).astype(np.float32)
+    for start_s in (0.5, 1.4):
+        start = round(start_s * RATE)
+        clean[start : start + RATE // 3] += 0.1 * rng.standard_normal(RATE // 3).astype(np.float32)
+    assert word_starts(clean, RATE) == pytest.approx([0.5 * RATE, 1.4 * RATE], abs=RATE // 100)
+    eaten = clean.copy()
+    eaten[round(1.4 * RATE) : round(1.425 * RATE)] = 0.0
+    noise = 0.05 * rng.standard_normal(len(clean)).astype(np.float32)
+    # Noise that stays is no voice: it must not make up for what is lost.
+    for processed in (eaten, eaten + noise):
+        losses_db = word_start_losses_db(clean, processed, RATE)
+        assert losses_db == pytest.approx([0.0, 6.0], abs=1.0)
+    assert word_start_losses_db(clean, np.zeros_like(clean), RATE) == [40.0, 40.0]
+    assert word_start_losses_db(np.zeros_like(clean), clean, RATE) == []
+
+
+def test_octaves_tell_where_energy_went(rng):
+    clean = rng.standard_normal(RATE).astype(np.float32)
+    halved = soxr.resample(soxr.resample(clean, RATE, 16_000), 16_000, RATE)  # up to 7.5 kHz
+    losses_db = octave_losses_db(clean, halved, RATE)
+    assert losses_db[:6] == pytest.approx([0.0] * 6, abs=0.2)
+    assert losses_db[6] == pytest.approx(4.9, abs=0.5)  # 1.8 of 5.7 kHz are left
+    assert losses_db[7] > 40
+    # What was not there cannot be lost.
+    assert math.isnan(octave_losses_db(halved, halved, RATE)[7])
 
 
 def test_the_oracle_is_the_ratio_mask_of_its_setting(test_set):
@@ -190,7 +229,7 @@ def test_table_has_means_and_steps_of_snr():
     def scored(value: float, real_time: float) -> list[Clip]:
         found = [Item(str(k), snr, None, None) for k, snr in enumerate((-5.0, -5.0, 10.0))]
         return [
-            Clip(item, Scores(*[value + k] * 11, real_time), ("no PESQ-WB of silence",) * (k == 2))
+            Clip(item, Scores(*[value + k] * 12, real_time), ("no PESQ-WB of silence",) * (k == 2))
             for k, item in enumerate(found)
         ]
 
