@@ -1,8 +1,8 @@
 """``denoise-app bench``: what the engine costs on this machine, as a Markdown table.
 
 RNNoise, where it is installed (``pip install pyrnnoise``), is measured in turn with us:
-machines differ and are shared, so the ratio is what can be compared. Not here: quality,
-which training's evaluation measures.
+machines differ and are shared, so the ratio is what can be compared. Not here: other peers,
+and how all are heard (``bench_peers``).
 """
 
 from __future__ import annotations
@@ -66,10 +66,14 @@ class Live:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; raises ModelError, or DeviceError for the live part."""
+    if args.peers is not None:
+        from app import bench_peers
+
+        return bench_peers.run(args)
     network = Network(find(args.model, models.FOLDER), "auto")
     _, noisy = noisy_voice()
-    contenders = [_ours(network), *_rnnoise()]
-    costs = _compare(contenders, noisy, args.seconds)
+    contenders = [ours(network), *_rnnoise()]
+    costs = compare(contenders, noisy, args.seconds)
     live: Live | str = "left out"
     if not args.no_live:
         try:
@@ -78,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             live = f"not measured: {error}"
     if args.json:
         found = {
-            "machine": _machine(),
+            "machine": machine(),
             "costs": [asdict(cost) for cost in costs],
             "live": live if isinstance(live, str) else asdict(live),
         }
@@ -88,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class _Contender:
+class Contender:
     """Something that cleans hop after hop."""
 
     def __init__(self, name: str, hop: int, sample_rate: int, clean: Callable[[Float], Any]):
@@ -127,14 +131,14 @@ class _Contender:
         return Cost(self.name, 1000 * self.hop_s, *rest)
 
 
-def _ours(network: Network) -> _Contender:
-    """The whole pipeline at the sound card's rate, resampling included."""
+def ours(network: Network) -> Contender:
+    """Our engine with a model: the whole pipeline at the sound card's rate, resampling included."""
     pipeline = Pipeline(Denoiser(network), SAMPLE_RATE)
     spec = network.spec
-    return _Contender(spec.name, spec.hop, spec.sample_rate, pipeline.process)
+    return Contender(spec.name, spec.hop, spec.sample_rate, pipeline.process)
 
 
-def _rnnoise() -> list[_Contender]:
+def _rnnoise() -> list[Contender]:
     try:
         from pyrnnoise import rnnoise
     except ImportError:
@@ -144,10 +148,10 @@ def _rnnoise() -> list[_Contender]:
     def clean(hop: Float) -> Any:
         return rnnoise.process_frame(states, (hop * 32767).astype(np.int16)[np.newaxis])
 
-    return [_Contender("RNNoise", BLOCK, SAMPLE_RATE, clean)]
+    return [Contender("RNNoise", BLOCK, SAMPLE_RATE, clean)]
 
 
-def _compare(contenders: list[_Contender], noisy: Float, seconds: float) -> list[Cost]:
+def compare(contenders: list[Contender], noisy: Float, seconds: float) -> list[Cost]:
     """Take turns, so that a busy moment of the machine is shared by all."""
     for _ in range(_ROUNDS):
         for contender in contenders:
@@ -198,7 +202,7 @@ def _observe(session: subprocess.Popen[str], started: float, seconds: float) -> 
 
 
 def _markdown(network: Network, costs: list[Cost], live: Live | str) -> list[str]:
-    lines = [f"Measured on {_machine()}, model {network.spec.name} on {network.provider}.", ""]
+    lines = [f"Measured on {machine()}, model {network.spec.name} on {network.provider}.", ""]
     lines += [
         "| | hop [ms] | tight p50 / p99 [ms] | paced p50 / p99 [ms] | CPU of one core [%] "
         "| × RNNoise |",
@@ -228,7 +232,8 @@ def _markdown(network: Network, costs: list[Cost], live: Live | str) -> list[str
     ]
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What this was measured on."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -112,6 +112,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="length of each paced measurement [s] (default: 10)",
     )
+    bench.add_argument(
+        "--peers",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="how every shipped model and RNNoise and DeepFilterNet3, as far as they are "
+        "installed, are heard and what they cost: on a test set (noisy/, clean/, manifest.csv) "
+        "or the bundled voice in rain",
+    )
     bench.add_argument("--no-live", action="store_true", help="leave out the live measurement")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
 

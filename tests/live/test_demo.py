@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import soundfile as sf
 
+import models
+
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
@@ -52,11 +54,32 @@ def test_bench_prints_what_it_measured() -> None:
     assert "| classic | 46.4 |" in table
 
 
+def test_bench_puts_peers_beside_us() -> None:
+    """Quality and cost of every shipped model and of the real peers, on the bundled voice."""
+    done = command("bench", "--peers", "--seconds", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["missing"] == []
+    systems = found["systems"]
+    peers = {"RNNoise", "DeepFilterNet3", "DeepFilterNet3 low-latency"}
+    assert set(systems) == {"unprocessed", *peers, *(m.stem for m in models.FOLDER.glob("*.onnx"))}
+    for name, of_system in systems.items():
+        assert set(of_system["by_snr"]) == {"0", "5", "10"}
+        if name != "unprocessed":
+            assert of_system["cost"]["paced_p50_ms"] > 0
+            assert of_system["mean"]["si_sdr"] > systems["unprocessed"]["mean"]["si_sdr"]
+    waits_ms = {name: systems[name]["wait_ms"] for name in (*peers, "classic")}
+    assert waits_ms == pytest.approx(
+        {"RNNoise": 30, "DeepFilterNet3": 40, "DeepFilterNet3 low-latency": 20, "classic": 92.9},
+        abs=0.1,
+    )
+
+
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "main.py"), *arguments],
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
