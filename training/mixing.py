@@ -60,7 +60,7 @@ class Mixture(NamedTuple):
 class Recipe:
     """How wide the sound of the world is. Shares are probabilities of a clip."""
 
-    snr_db: tuple[float, float, float] = (-10.0, 5.0, 30.0)
+    snr_db: tuple[float, float, float] = (-10.0, 0.0, 30.0)
     """Lowest, most frequent and highest, triangular [dB]."""
     level_db: tuple[float, float] = (-45.0, -5.0)
     """Active speech level [dB re full scale]; less where peaks would exceed full scale."""
