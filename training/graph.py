@@ -14,6 +14,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.spec import METADATA_KEY, ModelSpec
+from training.bandwise import BACK_WIDTH, LAST_WIDTH, WIDTHS
 from training.networks import LEAST_DEVIATION_DB, LOCAL_BINS, STRETCH, Preset, preset_of
 
 # ONNX Runtime 1.20 and all later ones read these.
@@ -35,6 +36,9 @@ def graph(weights: Mapping[str, np.ndarray], spec: ModelSpec) -> bytes:
     preset = preset_of(weights)
     writer = _Writer(weights)
     standard, mean, deviation = writer.standardise(preset, spec.n_bins)
+    if preset.bands:
+        writer.gain_heads(preset, writer.hear_bands(preset, standard), standard)
+        return writer.model(spec)
     entered = standard
     if preset.pitches:
         salience = writer.add("MatMul", ["noisy_db", writer.weight("pitch.0")], "salience")
@@ -47,7 +51,7 @@ def graph(weights: Mapping[str, np.ndarray], spec: ModelSpec) -> bytes:
     if preset.front:
         seen = writer.add("Concat", [heard, entered], "seen", axis=2)
     if preset.output == "gain":
-        writer.gain_heads(preset, seen, standard)
+        writer.gain_heads(preset, (seen, seen, seen), standard)
     else:
         writer.level_head(preset, seen, mean, deviation)
     return writer.model(spec)
@@ -177,11 +181,11 @@ class _Writer:
         shape = self.add("Concat", [shape, size], "together", axis=0)
         return self.add("Reshape", [heard, shape], "remembered")
 
-    def gain_heads(self, preset: Preset, seen: str, standard: str) -> None:
-        opening = self.dense("gain", seen)
+    def gain_heads(self, preset: Preset, seen: tuple[str, str, str], standard: str) -> None:
+        opening = self.dense("gain", seen[0])
         if preset.detail:
             stands_out = self.dense("contrast", standard)
-            detail = self.add("Mul", [self.dense("slope", seen), stands_out], "detail")
+            detail = self.add("Mul", [self.dense("slope", seen[1]), stands_out], "detail")
             opening = self.add("Add", [opening, detail], "opening")
             if preset.local:
                 refined = self._locally([standard, stands_out, opening])
@@ -193,7 +197,90 @@ class _Writer:
         moved = self.add("Add", [scaled, offset], "moved_gain")
         bounds = [self.constant("least", np.array(0.0)), self.constant("most", np.array(1.0))]
         self.add("Clip", [moved, *bounds], "gain")
-        self.add("Sigmoid", [self.dense("speech", seen)], "speech")
+        self.add("Sigmoid", [self.dense("speech", seen[2])], "speech")
+
+    def hear_bands(self, preset: Preset, standard: str) -> tuple[str, str, str]:
+        """As ``bandwise.hear``: what opening, slope and speech are read from.
+
+        Pictures are (B, channels, T, bands) for convolutions and (T, B, places, channels)
+        for LSTMs, to which places are clips.
+        """
+        channel = self.constant("channel", np.array([1]), np.int64)
+        bands = self.dense("bands", standard)
+        seen = self.add("Unsqueeze", [bands, channel], "picture")
+        n_bands, scales = preset.bands, []
+        for k, width in enumerate(WIDTHS):
+            # Keras's padding "same": what is odd goes to the end.
+            padding = max(0, (-(-n_bands // 2) - 1) * 2 + width - n_bands)
+            pads = [0, padding // 2, 0, padding - padding // 2]
+            seen = self._convolved("Conv", f"encode{k}", seen, pads=pads, strides=[1, 2])
+            scales.append(seen)
+            n_bands //= 2
+        channels = preset.channels[-1]
+        seen = self.add("Transpose", [seen], "encoded", perm=[2, 0, 3, 1])
+        for k in range(preset.before):
+            seen = self._around(preset, seen, f"before{k}", n_bands, channels)
+        shape = self.constant("as_one", np.array([0, 0, n_bands * channels]), np.int64)
+        heard = self.add(
+            "Relu", [self.dense("front", self.add("Reshape", [seen, shape], "one"))], "front"
+        )
+        for k, units in enumerate(preset.units):
+            heard = self._lstm(f"lstm{k}", heard, units, (f"h{k}", f"c{k}"), 1)
+        shape = self.constant("as_places", np.array([0, 0, n_bands, channels]), np.int64)
+        told = self.add("Reshape", [self.dense("back", heard), shape], "told")
+        seen = self.add("Add", [seen, told], "with_told")
+        for k in range(preset.after):
+            seen = self._around(preset, seen, f"after{k}", n_bands, channels)
+        seen = self.add("Transpose", [seen], "decoded", perm=[1, 3, 0, 2])
+        around = (BACK_WIDTH - 2) // 2
+        for k in range(len(WIDTHS)):
+            seen = self.add("Concat", [seen, scales.pop()], f"decode{k}_in", axis=1)
+            seen = self._convolved(
+                "ConvTranspose", f"decode{k}", seen, pads=[0, around, 0, around], strides=[1, 2]
+            )
+        around = LAST_WIDTH // 2
+        answers = self._convolved("Conv", "answers", seen, relu=False, pads=[0, around, 0, around])
+        heads = []
+        for k in range(2):
+            which = self.constant(f"answer{k}_of", np.array(k), np.int64)
+            heads.append(self.add("Gather", [answers, which], f"answer{k}", axis=1))
+        remembered = self.add("Transpose", [heard], "remembered", perm=[1, 0, 2])
+        return heads[0], heads[1], remembered
+
+    def _convolved(
+        self, operator: str, name: str, seen: str, relu: bool = True, **how: list[int]
+    ) -> str:
+        """A convolution along frequency, of (B, channels, T, bands)."""
+        kernel = self.weights[f"{name}.0"]  # Keras: height, width, in, out or out, in
+        kernel = kernel.transpose(3, 2, 0, 1)
+        inputs = [seen, self.constant(f"{name}.0", kernel), self.weight(f"{name}.1")]
+        made = self.add(operator, inputs, f"{name}_out", **how)
+        return self.add("Relu", [made], name) if relu else made
+
+    def _around(self, preset: Preset, seen: str, name: str, places: int, channels: int) -> str:
+        """A shared LSTM at each of the places of (T, B, places, channels)."""
+        folded = self.constant("as_clips", np.array([0, -1, channels]), np.int64)
+        heard = self.add("Reshape", [seen, folded], f"{name}_folded")
+        states = (f"{name}_h", f"{name}_c")
+        heard = self._lstm(name, heard, preset.around, states, places)
+        found = self.dense(f"{name}_out", heard)
+        unfolded = self.constant("as_pictures", np.array([0, -1, places, channels]), np.int64)
+        found = self.add("Reshape", [found, unfolded], f"{name}_unfolded")
+        return self.add("Add", [seen, found], f"{name}_added")
+
+    def _lstm(self, name: str, heard: str, units: int, states: tuple[str, str], places: int) -> str:
+        """An LSTM over (T, B · places, features), its states (B, places · units) outside."""
+        inputs = [heard, *(self.constant(n, v) for n, v in _lstm(self.weights, name)), ""]
+        apart = self.constant(f"{name}_state", np.array([1, -1, units]), np.int64)
+        inputs += [self.add("Reshape", [state, apart], f"{state}_in") for state in states]
+        outputs = [f"{name}_y", *(f"{state}_last" for state in states)]
+        self.nodes.append(helper.make_node("LSTM", inputs, outputs, hidden_size=units))
+        joined = self.constant(f"{name}_kept", np.array([-1, places * units]), np.int64)
+        for state in states:
+            self.add("Reshape", [f"{state}_last", joined], f"{state}_out")
+            self.states.append((state, places * units))
+        second = self.constant("second", np.array([1]), np.int64)
+        return self.add("Squeeze", [outputs[0], second], f"{name}_heard")
 
     def _locally(self, pictures: list[str]) -> str:
         """As ``networks._locally``; ONNX has channels before time and frequency."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.errors import TrainingError
 from engine.stft import Float
+from training import bandwise
 from training.files import replacing
 
 try:
@@ -58,6 +59,17 @@ class Preset:
     local: int = 0
     """Channels of three convolutions along frequency that refine such gains by what lies around
     each bin: harmonics look alike wherever they are. 0: none."""
+    bands: int = 0
+    """Bands that the bins are gathered in, with layers that all of them share (``bandwise``);
+    0: none, and each bin has weights of its own."""
+    channels: tuple[int, ...] = ()
+    """Of the two convolutions that halve the number of bands."""
+    around: int = 0
+    """Units of the LSTMs that the places share."""
+    before: int = 0
+    """How many of those come before the LSTM of all places."""
+    after: int = 0
+    """How many come after it."""
 
     def __post_init__(self) -> None:
         allowed = {"normalisation": NORMALISATIONS, "output": OUTPUTS, "loss": LOSSES}
@@ -73,6 +85,24 @@ class Preset:
             raise TrainingError("local convolutions refine detail, and there is none")
         if self.loss not in fits[self.output]:
             raise TrainingError(f"output {self.output} cannot be learnt with loss {self.loss}")
+        if self.bands:
+            self._check_bands()
+
+    def _check_bands(self) -> None:
+        """Raise TrainingError for what layers that bands share do not go with."""
+        if self.bands < 2 * bandwise.FOLD or self.bands % bandwise.FOLD:
+            raise TrainingError(
+                f"bands should be a multiple of {bandwise.FOLD} from {2 * bandwise.FOLD} on, "
+                f"found {self.bands}"
+            )
+        if len(self.channels) != len(bandwise.WIDTHS) or min(self.channels) < 2:
+            raise TrainingError(f"bands need two channels of 2 or more, found {self.channels}")
+        if (self.before or self.after) and not self.around:
+            raise TrainingError("LSTMs that places share need units: around is 0")
+        if self.output != "gain" or not self.memory or not self.front:
+            raise TrainingError("bands go with output gain, memory and a front layer")
+        if self.pitches or self.local:
+            raise TrainingError("bands go without pitches and local convolutions")
 
 
 _CLASSIC = Preset(256, (400, 400), detail=True, local=16)
@@ -94,6 +124,8 @@ PRESETS: Mapping[str, Preset] = {
     "classic-detail": replace(_CLASSIC, local=0),
     "classic-plain": replace(_CLASSIC, detail=False, local=0),
     "small": Preset(128, (200,), detail=True),
+    # For 48 kHz: no dearer than RNNoise, sound in and sound out.
+    "fullband": Preset(128, (224,), bands=64, channels=(20, 40), around=32, before=1, after=1),
     "tiny": Preset(16, (24, 20)),  # for tests: seconds to train, every part there
     "thesis-multi": _THESIS,
     "thesis-multi-statistics": _STATISTICS,
@@ -305,6 +337,32 @@ def build(
     name, layer = STANDARDISE[chosen.normalisation]
     standardise = layer(name=name)
     standard, mean, deviation = standardise(noisy_db)
+    if chosen.bands:
+        outputs = _of_bands(chosen, standard, n_bins)
+    else:
+        outputs = _of_bins(chosen, noisy_db, standard, (mean, deviation), bin_hz)
+    model = keras.Model(noisy_db, outputs, name="network")
+    standardise.set_weights([mean_db, deviation_db, *standardise.get_weights()[2:]])
+    if chosen.bands:
+        # Each bin begins as its band is, and open: what is learnt is what to turn down.
+        of_band = (bandwise.filter_bank(n_bins, chosen.bands) > 0.0).T.astype(np.float32)
+        model.get_layer("gain").set_weights([of_band, np.ones(n_bins, np.float32)])
+    return model
+
+
+def _of_bands(chosen: Preset, standard: Any, n_bins: int) -> list[Any]:
+    """The outputs of a network whose layers the bands share."""
+    bank = bandwise.filter_bank(n_bins, chosen.bands)
+    answers, heard = bandwise.hear(chosen, standard, bank)
+    opening, slope = (bandwise.Channel(k, name=f"answer{k}")(answers) for k in range(2))
+    return _gains(chosen, (opening, slope, heard), standard, n_bins)
+
+
+def _of_bins(
+    chosen: Preset, noisy_db: Any, standard: Any, statistics: tuple[Any, Any], bin_hz: float
+) -> list[Any]:
+    """The outputs of a network that has weights for each bin."""
+    n_bins = standard.shape[-1]
     entering = standard
     if chosen.pitches:
         harmonics = Harmonics(chosen.pitches, name="pitch")
@@ -323,23 +381,19 @@ def build(
     # The heads see the frame itself too, so that memory need not carry its details.
     seen = keras.layers.Concatenate(name="seen")([heard, entered]) if chosen.front else heard
     if chosen.output == "gain":
-        outputs = _gains(chosen, seen, standard, n_bins)
-    else:
-        outputs = _levels(chosen.output, seen, n_bins, mean, deviation)
-    model = keras.Model(noisy_db, outputs, name="network")
-    standardise.set_weights([mean_db, deviation_db, *standardise.get_weights()[2:]])
-    return model
+        return _gains(chosen, (seen, seen, seen), standard, n_bins)
+    return _levels(chosen.output, seen, n_bins, *statistics)
 
 
-def _gains(chosen: Preset, seen: Any, standard: Any, n_bins: int) -> list[Any]:
-    """Gains and the probability of speech."""
+def _gains(chosen: Preset, seen: tuple[Any, Any, Any], standard: Any, n_bins: int) -> list[Any]:
+    """Gains and the probability of speech, from what the gain, the slope and the latter see."""
     layers = keras.layers
-    opening = layers.Dense(n_bins, name="gain")(seen)
+    opening = layers.Dense(n_bins, name="gain")(seen[0])
     if chosen.detail:
         stands_out = layers.Dense(n_bins, name="contrast")
         contrasts = stands_out(standard)
         stands_out.set_weights([contrast(n_bins), np.zeros(n_bins, np.float32)])
-        slope = layers.Dense(n_bins, kernel_initializer="zeros", name="slope")(seen)
+        slope = layers.Dense(n_bins, kernel_initializer="zeros", name="slope")(seen[1])
         detail = layers.Multiply(name="detail")([slope, contrasts])
         opening = layers.Add(name="opening")([opening, detail])
         if chosen.local:
@@ -348,7 +402,7 @@ def _gains(chosen: Preset, seen: Any, standard: Any, n_bins: int) -> list[Any]:
     sure = layers.Activation("sigmoid", name="sure")(opening)
     scale, offset = STRETCH
     gain = layers.ReLU(1.0, name="clip_gain")(layers.Rescaling(scale, offset)(sure))
-    return [gain, layers.Dense(1, activation="sigmoid", name="speech")(seen)]
+    return [gain, layers.Dense(1, activation="sigmoid", name="speech")(seen[2])]
 
 
 def _locally(channels: int, pictures: list[Any]) -> Any:
@@ -463,7 +517,24 @@ def preset_of(weights: Mapping[str, np.ndarray]) -> Preset:
         pitches=weights["pitch.0"].shape[1] if "pitch.0" in weights else 0,
         detail="slope.0" in weights,
         local=weights["local0.0"].shape[-1] if "local0.0" in weights else 0,
+        **_bands_of(weights),
     )
+
+
+def _bands_of(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What weights say of layers that bands share."""
+    if "bands.0" not in weights:
+        return {}
+    counts = {
+        which: sum(f"{which}{k}.1" in weights for k in range(len(weights)))
+        for which in ("before", "after")
+    }
+    shared = [weights[f"{which}0.1"] for which, count in counts.items() if count]
+    return counts | {
+        "bands": weights["bands.0"].shape[1],
+        "channels": tuple(weights[f"encode{k}.0"].shape[-1] for k in range(len(bandwise.WIDTHS))),
+        "around": shared[0].shape[0] if shared else 0,
+    }
 
 
 def from_weights(weights: Mapping[str, np.ndarray]) -> keras.Model:

@@ -178,7 +178,8 @@ class Settings:
     out: Path
     """Folder of the run."""
     preset: str = "classic"
-    """Size and kind of the network: a name in ``networks.PRESETS``."""
+    """Size and kind of the network: a name in ``networks.PRESETS``; the setting's own unless
+    said."""
     seed: int = 1
     """Of weights and mixtures."""
     start: Path | None = None
@@ -228,7 +229,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--catalogue", "catalogue", "SQLite file to record in (default: in --out)", **path)
     add(parser, "--start", "start", "begin with the weights of another run", metavar="RUN", **path)
     add(parser, "--setting", "model.setting", "default: classic", choices=SETTINGS)
-    add(parser, "--preset", "preset", "size and kind of the network (default: classic)")
+    add(parser, "--preset", "preset", "size and kind of the network (default: the setting's)")
     add(parser, "--clean", "mixing.clean", "share of clips without noise", type=float)
     add(parser, "--seed", "seed", "of weights and mixtures (default: 1)", type=int)
     length = parser.add_mutually_exclusive_group()
@@ -293,6 +294,9 @@ def settings(args: argparse.Namespace) -> Settings:
             if not isinstance(table, dict):
                 raise TrainingError(f"{part} should be a table of settings, found {table!r}")
         table[name] = value
+    name = tables.get("model", {}).get("setting") if isinstance(tables.get("model"), dict) else ""
+    if name in SETTINGS:
+        tables.setdefault("preset", name)  # each setting has a network made for it
     if "out" not in tables:
         raise TrainingError("no folder for the run: give --out, or out in the settings")
     return _settings(tables)

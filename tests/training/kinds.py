@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.networks import PRESETS
+from training.networks import PRESETS, Preset
 
 TINY = PRESETS["tiny"]
 LEVELS = replace(TINY, output="clean_db", loss="level")
+BANDS = Preset(12, (14,), detail=True, bands=16, channels=(4, 6), around=5, before=1, after=1)
 KINDS = {
     "gain": TINY,
     "running": replace(TINY, normalisation="running"),
     "pitch": replace(TINY, pitches=12),
     "detail": replace(TINY, detail=True),
     "local": replace(TINY, detail=True, local=3),
+    "bands": BANDS,
+    "bands-running": replace(BANDS, normalisation="running", detail=False, before=0, after=2),
     "bare": replace(TINY, front=0),
     "gain-alone": replace(TINY, memory=False),
     "levels": LEVELS,

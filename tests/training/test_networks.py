@@ -10,6 +10,7 @@ import pytest
 
 from engine.errors import TrainingError
 from tests.training.kinds import KINDS, LEVELS, TINY
+from training.bandwise import filter_bank
 from training.networks import (
     PRESETS,
     Harmonics,
@@ -117,6 +118,37 @@ def test_running_statistics_may_begin_as_those_of_the_training_set(statistics):
     assert {name.replace("running", "standardise") for name in found} == set(plain)
     for name, weight in found.items():
         np.testing.assert_array_equal(weight, plain[name.replace("running", "standardise")])
+
+
+def test_bands_hold_every_bin_once():
+    bank = filter_bank(481, 64)
+    assert bank.shape == (481, 64)
+    np.testing.assert_array_equal(bank[:42, :42], np.eye(42))
+    assert ((bank > 0).sum(axis=1) == 1).all()
+    np.testing.assert_allclose(bank.sum(axis=0), 1.0, rtol=1e-6)
+    widths = (bank > 0).sum(axis=0)
+    assert widths[-1] > 20  # 1 kHz at the top
+    assert (np.diff(widths[42:]) >= -1).all()
+    few = filter_bank(10, 24)
+    np.testing.assert_array_equal(few[:, :10], np.eye(10))
+    assert not few[:, 10:].any()
+
+
+def test_bands_that_cannot_be_are_refused():
+    for change, match in (
+        ({"bands": 18}, "multiple of 4 from 8 on, found 18"),
+        ({"channels": (4,)}, r"two channels of 2 or more, found \(4,\)"),
+        ({"around": 0}, "around is 0"),
+        ({"front": 0}, "a front layer"),
+        ({"pitches": 3}, "without pitches"),
+    ):
+        with pytest.raises(TrainingError, match=match):
+            replace(KINDS["bands"], **change)
+
+
+def test_all_places_share_their_lstms(statistics):
+    weights = weights_of(build(KINDS["bands"], *statistics))
+    assert weights["before0.0"].shape == weights["after0.0"].shape == (6, 4 * 5)
 
 
 def test_what_all_neighbours_share_is_no_detail():

@@ -63,6 +63,13 @@ def test_the_file_says_it_and_options_override_it(file, tmp_path, monkeypatch):
     assert (dict(found.loss), found.preset) == ({"eaten": 1.5, "sdr": 0}, "tiny")
 
 
+def test_a_setting_brings_its_network():
+    assert told("--out=x", "--setting=fullband").preset == "fullband"
+    assert told("--out=x", "--setting=classic").preset == "classic"
+    assert told("--out=x", "--setting=fullband", "--preset=small").preset == "small"
+    assert told("--out=x").preset == "classic"
+
+
 def test_without_a_file_the_defaults_hold(tmp_path):
     found = told(f"--out={tmp_path}")
     assert found == Settings(out=tmp_path)

@@ -1,0 +1,149 @@
+"""Layers that bands along frequency share: what is learnt of one band serves all.
+
+Levels are gathered in bands, single bins where harmonics lie and wider ones above. Two
+convolutions along frequency halve their number each; LSTMs whose weights all of the remaining
+places share follow each place in time; one LSTM hears all places together and tells each what
+it made of them. Two transposed convolutions lead back to the bands. Far fewer weights than
+layers over all bins, more arithmetic for each, and no place that must learn alone what noise
+is. After Hao et al. 2021, "FullSubNet" (arXiv:2010.15508), and Le et al. 2021, "DPCRN"
+(arXiv:2107.05429). Not here: statistics and heads, which all networks have (``networks``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from engine.stft import Float
+
+try:
+    from keras import ops
+    from keras.ops import shape as shape_of
+except ImportError:  # Keras 2.14
+    from tensorflow import shape as shape_of
+    from tensorflow.experimental import numpy as ops
+
+if TYPE_CHECKING:
+    from training.networks import Preset
+
+WIDTHS = (9, 5)
+"""Of the convolutions that halve the bands."""
+
+BACK_WIDTH = 4
+"""Of the transposed ones that double them."""
+
+LAST_WIDTH = 3
+"""Of the convolution that gives each band its answers."""
+
+FOLD = 4
+"""Bands for each place where LSTMs are shared."""
+
+
+class Fold(keras.layers.Layer):
+    """Places as clips of their own: (batch, time, places, n) to (batch · places, time, n)."""
+
+    def call(self, seen: Any) -> Any:
+        time, n = shape_of(seen)[1], seen.shape[-1]
+        return ops.reshape(ops.transpose(seen, (0, 2, 1, 3)), (-1, time, n))
+
+
+class Unfold(keras.layers.Layer):
+    """What ``Fold`` took apart, as before; ``like`` (batch, time, places, any)."""
+
+    def call(self, folded: Any, like: Any) -> Any:
+        time, places, n = shape_of(like)[1], like.shape[2], folded.shape[-1]
+        return ops.transpose(ops.reshape(folded, (-1, places, time, n)), (0, 2, 1, 3))
+
+
+class Channel(keras.layers.Layer):
+    """One of the last axis: (batch, time, bands, n) to (batch, time, bands)."""
+
+    def __init__(self, number: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.number = number
+
+    def call(self, seen: Any) -> Any:
+        return seen[..., self.number]
+
+
+def filter_bank(n_bins: int, n_bands: int) -> Float:
+    """Weights of the mean level of each band: (n_bins, n_bands) float32.
+
+    The lower two thirds of the bands are single bins, the others grow evenly on a logarithmic
+    scale, as hearing does up there. With no more bins than bands each bin has one of its own,
+    and bands are left over.
+    """
+    single = min(n_bins, 2 * n_bands // 3)
+    rest = n_bands - single
+    edges = np.round(np.geomspace(single, n_bins, rest + 1)).astype(int)
+    made = np.zeros((n_bins, n_bands), np.float32)
+    made[np.arange(single), np.arange(single)] = 1.0
+    for k in range(rest):
+        inside = slice(edges[k], max(edges[k + 1], edges[k] + 1))
+        made[inside, single + k] = 1.0 / max(1, len(made[inside]))
+    return made
+
+
+def hear(chosen: Preset, standard: Any, bank: Float) -> tuple[Any, Any]:
+    """The network between standardised levels and its heads.
+
+    Parameters
+    ----------
+    standard : (batch, time, n_bins)
+    bank : of ``filter_bank``, which the first layer begins with
+
+    Returns
+    -------
+    answers (batch, time, bands, 2), and what was made of all places: (batch, time, units)
+    """
+    layers = keras.layers
+    bands = layers.Dense(chosen.bands, name="bands")
+    seen = layers.Reshape((-1, chosen.bands, 1), name="picture")(bands(standard))
+    bands.set_weights([bank, np.zeros(chosen.bands, np.float32)])
+    scales = []
+    for k, (channels, width) in enumerate(zip(chosen.channels, WIDTHS, strict=True)):
+        seen = layers.Conv2D(
+            channels,
+            (1, width),
+            strides=(1, 2),
+            padding="same",
+            activation="relu",
+            name=f"encode{k}",
+        )(seen)
+        scales.append(seen)
+    for k in range(chosen.before):
+        seen = _around(chosen, seen, f"before{k}")
+    places, channels = seen.shape[2], chosen.channels[-1]
+    together = layers.Reshape((-1, places * channels), name="places")(seen)
+    heard = layers.Dense(chosen.front, activation="relu", name="front")(together)
+    for k, units in enumerate(chosen.units):
+        heard = layers.LSTM(units, return_sequences=True, name=f"lstm{k}")(heard)
+    told = layers.Dense(places * channels, name="back")(heard)
+    told = layers.Reshape((-1, places, channels), name="told")(told)
+    seen = layers.Add(name="with_told")([seen, told])
+    for k in range(chosen.after):
+        seen = _around(chosen, seen, f"after{k}")
+    for k, channels in enumerate((chosen.channels[0], chosen.channels[0] // 2)):
+        seen = layers.Concatenate(name=f"decode{k}_in")([seen, scales.pop()])
+        seen = layers.Conv2DTranspose(
+            channels,
+            (1, BACK_WIDTH),
+            strides=(1, 2),
+            padding="same",
+            activation="relu",
+            name=f"decode{k}",
+        )(seen)
+    answers = layers.Conv2D(2, (1, LAST_WIDTH), padding="same", name="answers")(seen)
+    return answers, heard
+
+
+def _around(chosen: Preset, seen: Any, name: str) -> Any:
+    """A shared LSTM at each place, beside what passes it by."""
+    layers = keras.layers
+    folded = Fold(name=f"{name}_fold")(seen)
+    heard = layers.LSTM(chosen.around, return_sequences=True, name=name)(folded)
+    found = layers.Dense(seen.shape[-1], name=f"{name}_out")(heard)
+    found = Unfold(name=f"{name}_unfold")(found, seen)
+    return layers.Add(name=f"{name}_sum")([seen, found])
