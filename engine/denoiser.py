@@ -21,6 +21,9 @@ MAX_LIMIT_DB = 100.0
 # square would overflow float32 before long.
 _ABSURD = 1e4
 
+# A bin with less than this holds no sound: a ratio to it would say nothing.
+_SILENT = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
@@ -83,6 +86,8 @@ class Denoiser:
         self._synthesis.reset()
         self._state = self._network.initial_state()
         silence = np.zeros(self.spec.n_spectrum, np.complex64)
+        # Spectra that the network's filter reaches over, the newest first.
+        self._past = np.zeros((self.spec.filter_taps, self.spec.filter_bins), np.complex64)
         silence_db = to_db(silence, self.spec)
         self._waiting: deque[tuple[Complex, Float]] = deque(
             [(silence, silence_db)] * self.spec.lookahead
@@ -111,21 +116,42 @@ class Denoiser:
             )
         spectrum = self._analysis(only_sound(hop))
         noisy_db = to_db(spectrum, self.spec)
-        gain, speech = self._estimate(noisy_db)
+        gain, speech, taps = self._estimate(noisy_db)
         self._waiting.append((spectrum, noisy_db))
         spectrum, noisy_db = self._waiting.popleft()  # the frame that the gain is about
+        cleaned = spectrum * gain
+        if self.spec.filter_taps:
+            gain = self._filter(spectrum, cleaned, gain, taps)
         self.frame = Frame(noisy_db, gain, speech)
-        return self._synthesis(spectrum * gain)
+        return self._synthesis(cleaned)
 
-    def _estimate(self, noisy_db: Float) -> tuple[Float, float]:
-        """Gain of every bin of the spectrum, and the probability of speech."""
+    def _filter(
+        self, spectrum: Complex, cleaned: Complex, gain: Float, taps: Complex | None
+    ) -> Float:
+        """Put filtered bins in place of the lowest of ``cleaned``; returns gains as heard."""
+        n = self.spec.filter_bins
+        self._past[1:] = self._past[:-1]
+        self._past[0] = spectrum[:n]
+        knobs = self.knobs
+        if taps is None or knobs.bypass or knobs.floor >= 1.0:
+            return gain
+        made = gain[:n] * np.sum(taps * self._past, axis=0)
+        heard, found = np.abs(self._past[0]), np.abs(made)
+        # Where it would turn down by more than the limit, the gain's floor stays.
+        cleaned[:n] = np.where(found < np.float32(knobs.floor) * heard, cleaned[:n], made)
+        gain = gain.copy()
+        gain[:n] = np.minimum(np.abs(cleaned[:n]) / np.maximum(heard, _SILENT), 1.0)
+        return gain
+
+    def _estimate(self, noisy_db: Float) -> tuple[Float, float, Complex | None]:
+        """Gain of every bin of the spectrum, the probability of speech, and the filter."""
         spec, knobs = self.spec, self.knobs
         try:
             estimate = self._network(noisy_db[np.newaxis, : spec.n_bins], self._state)
         except Exception as error:  # whatever it is, the call goes on
             self.fault = error
             self._state = self._network.initial_state()
-            return np.ones(spec.n_spectrum, np.float32), 0.0
+            return np.ones(spec.n_spectrum, np.float32), 0.0, None
         self.fault = None
         self._state = estimate.state
         gain = np.zeros(spec.n_spectrum, np.float32)
@@ -134,7 +160,9 @@ class Denoiser:
             # One bin jumps about; the mean of the top eighth is steady.
             gain[spec.n_bins :] = estimate.gain[0, -max(1, spec.n_bins // 8) :].mean()
         least = 1.0 if knobs.bypass else knobs.floor
-        return np.clip(gain, np.float32(least), np.float32(1.0)), float(estimate.speech[0])
+        gain = np.clip(gain, np.float32(least), np.float32(1.0))
+        taps = None if estimate.filter is None else estimate.filter[0]
+        return gain, float(estimate.speech[0]), taps
 
 
 def only_sound(block: Float) -> Float:

@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from engine.errors import ModelError
 from engine.spec import METADATA_KEY, ModelSpec
-from engine.stft import Float, synthesis_window
+from engine.stft import Complex, Float, synthesis_window
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """A model larger than this could not run in real time anyway."""
@@ -42,6 +42,9 @@ class Estimate(NamedTuple):
     """(n_frames,) probability of voice in the frame, in [0, 1]."""
     state: State
     """To be handed in with the next frames."""
+    filter: Complex | None = None
+    """(n_frames, filter_taps, filter_bins): what the spectra of a frame and of those before it,
+    the newest first, are multiplied by and summed; None where the spec has no filter."""
 
 
 class Estimator(Protocol):
@@ -83,6 +86,8 @@ class Network:
         self.provider = _fastest(sessions, self.path)
         self._session = sessions[self.provider]
         self._outputs = ["gain", "speech", *(f"{name}_out" for name, _ in self._states)]
+        if self.spec.filter_taps:
+            self._outputs.append("filter")
         self._check_trial_frames()
 
     def initial_state(self) -> State:
@@ -104,7 +109,7 @@ class Network:
         feed = {"noisy_db": noisy_db[np.newaxis]}
         feed.update((name, value) for (name, _), value in zip(self._states, state, strict=True))
         try:
-            gain, speech, *new_state = self._session.run(self._outputs, feed)
+            gain, speech, *rest = self._session.run(self._outputs, feed)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ModelError(f"{self.path}: inference failed: {_one_line(error)}") from error
         n_frames = len(noisy_db)
@@ -115,10 +120,17 @@ class Network:
             )
         # A sum is finite only if every term is: one pass, and no array of booleans.
         with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
-            total = gain.sum() + speech.sum() + sum(s.sum() for s in new_state)
+            total = gain.sum() + speech.sum() + sum(part.sum() for part in rest)
         if not np.isfinite(total):
             raise ModelError(f"{self.path}: the network answered NaN or infinity")
-        return Estimate(gain[0], speech[0, :, 0], tuple(new_state))
+        taps = self._taps(rest.pop()) if self.spec.filter_taps else None
+        return Estimate(gain[0], speech[0, :, 0], tuple(rest), taps)
+
+    def _taps(self, found: Float) -> Complex:
+        """The output ``filter`` as complex numbers: (n_frames, filter_taps, filter_bins)."""
+        shape = (-1, 2, self.spec.filter_taps, self.spec.filter_bins)
+        parts = found[0].reshape(shape)
+        return parts[:, 0] + np.complex64(1j) * parts[:, 1]
 
     def _check_trial_frames(self) -> None:
         """Two frames of a plausible level, and the state between them, must pass in range."""
@@ -259,6 +271,8 @@ def _check_interface(
     _expect_node(inputs, "noisy_db", spec.n_bins, 3, path)
     _expect_node(outputs, "gain", spec.n_bins, 3, path)
     _expect_node(outputs, "speech", 1, 3, path)
+    if spec.filter_taps:
+        _expect_node(outputs, "filter", 2 * spec.filter_taps * spec.filter_bins, 3, path)
     states = []
     for name, node in inputs.items():
         if name == "noisy_db":

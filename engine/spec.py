@@ -18,6 +18,7 @@ METADATA_KEY = "denoise_app.spec"
 WINDOWS = ("hann", "sqrt_hann")
 SYNTHESIS_WINDOWS = ("rect", "hann", "sqrt_hann")
 ABOVE = ("zero", "hold")
+MAX_TAPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class ModelSpec:
     """Lower clamp of the network's input [dB re full-scale sine]."""
     lookahead: int = 0
     """Frames the network's answer lags behind its input."""
+    filter_bins: int = 0
+    """Bins from DC that the network also filters over time, before the gain."""
+    filter_taps: int = 0
+    """Frames that such a filter reaches over, the newest with them; 0: there is none."""
     description: str = ""
     licence: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -74,6 +79,13 @@ class ModelSpec:
         _one_of("window", self.window, WINDOWS)
         _one_of("synthesis_window", self.synthesis_window, SYNTHESIS_WINDOWS)
         _one_of("above", self.above, ABOVE)
+        _in_range("filter_bins", self.filter_bins, 0, self.n_bins)
+        _in_range("filter_taps", self.filter_taps, 0, MAX_TAPS)
+        if bool(self.filter_bins) != bool(self.filter_taps):
+            raise ModelError(
+                f"filter_bins and filter_taps go together, found {self.filter_bins} and "
+                f"{self.filter_taps}"
+            )
         if self.n_fft % 2:
             raise ModelError(f"n_fft should be even, found {self.n_fft}")
 
@@ -99,7 +111,10 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """The text stored under METADATA_KEY."""
-        return json.dumps(asdict(self), sort_keys=True)
+        told = asdict(self)
+        if not self.filter_taps:  # programs from before there were filters read it too
+            del told["filter_bins"], told["filter_taps"]
+        return json.dumps(told, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -135,6 +150,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "above": str,
     "floor_db": (int, float),
     "lookahead": int,
+    "filter_bins": int,
+    "filter_taps": int,
     "description": str,
     "licence": str,
     "training": Mapping,

@@ -9,7 +9,7 @@ import numpy as np
 from engine.errors import ModelError
 from engine.network import Estimate, Estimator, State
 from engine.spec import ModelSpec
-from engine.stft import Float
+from engine.stft import Complex, Float
 
 
 class Steady:
@@ -26,6 +26,18 @@ class Steady:
     def __call__(self, noisy_db: Float, state: State) -> Estimate:
         gain = np.tile(self._gain, (len(noisy_db), 1))
         return Estimate(gain, np.full(len(noisy_db), self._speech), state)
+
+
+class Filtering(Steady):
+    """The same filter for every frame, (filter_taps, filter_bins), beside a steady gain."""
+
+    def __init__(self, spec: ModelSpec, taps: Complex, gain: float | Float = 1.0) -> None:
+        super().__init__(spec, gain)
+        self._taps = taps.astype(np.complex64)
+
+    def __call__(self, noisy_db: Float, state: State) -> Estimate:
+        taps = np.tile(self._taps, (len(noisy_db), 1, 1))
+        return super().__call__(noisy_db, state)._replace(filter=taps)
 
 
 class Failing:

@@ -88,6 +88,20 @@ def finish(
     )
 
 
+def write_filter(path: Path, spec: ModelSpec, n: int | None = None) -> Path:
+    """Every gain 1, and in the output ``filter`` the number of each of its ``n`` places.
+
+    ``n`` is what the spec wants unless said.
+    """
+    n = 2 * spec.filter_taps * spec.filter_bins if n is None else n
+    made = constant_model(spec, gain=1.0, speech=1.0)
+    numbers = numpy_helper.from_array(np.arange(n, dtype=np.float32), "numbers")
+    made.graph.initializer.append(numbers)
+    made.graph.node.append(helper.make_node("Mul", ["speech", "numbers"], ["filter"]))
+    made.graph.output.append(value("filter", ["batch", "time", n]))
+    return save(path, made, spec)
+
+
 def constant_model(spec: ModelSpec, gain: float, speech: float) -> onnx.ModelProto:
     """The same answer to every frame."""
 

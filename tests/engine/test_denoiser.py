@@ -14,7 +14,7 @@ from engine.errors import ModelError
 from engine.network import Estimator, Network
 from engine.spec import ModelSpec
 from engine.stft import Float, istft, stft, to_db
-from tests.estimators import Failing, Lagging, Steady
+from tests.estimators import Failing, Filtering, Lagging, Steady
 from tests.onnx_models import write_identity
 
 BAD = [np.nan, np.inf, -np.inf, 1e30, -3e38, 1e4]
@@ -107,6 +107,69 @@ def test_a_lagging_answer_meets_the_frame_it_is_about(spec: ModelSpec) -> None:
     assert [frame.gain.max() == 0.0 for frame in frames].count(True) == 2
     for frame in frames:
         assert (frame.gain.max() == 0.0) == (frame.noisy_db.max() >= -40.0)
+
+
+# Filters over time
+
+
+def filtering(spec: ModelSpec, taps: list[complex], gain: float = 1.0) -> Filtering:
+    """The same few taps for each of all bins."""
+    spec = replace(spec, n_bins=spec.n_spectrum, filter_bins=spec.n_spectrum, filter_taps=len(taps))
+    column = np.array(taps)[:, np.newaxis]
+    return Filtering(spec, np.broadcast_to(column, (len(taps), spec.n_spectrum)), gain)
+
+
+@pytest.mark.parametrize("lookahead", [0, 2])
+def test_a_filter_of_the_newest_frame_alone_is_a_pure_delay(
+    spec: ModelSpec, lookahead: int, rng: np.random.Generator
+) -> None:
+    network = filtering(replace(spec, lookahead=lookahead), [1.0, 0.0, 0.0])
+    signal = noise(rng, spec)
+    assert_delayed(run(Denoiser(network), signal), signal, network.spec.latency)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_filter_of_an_older_frame_brings_back_what_it_was(
+    spec: ModelSpec, k: int, rng: np.random.Generator
+) -> None:
+    """Spectra k frames old are the sound k hops later: the past is kept frame by frame."""
+    taps = [0.0, 0.0, 0.0]
+    taps[k] = 0.5
+    network = filtering(spec, [complex(tap) for tap in taps])
+    signal = noise(rng, spec)
+    made, frames = watched(Denoiser(network), signal)
+    assert_delayed(made, 0.5 * signal, spec.latency + k * spec.hop)
+    # What is seen as its gain is what it did to each bin, as far as that is in 0…1.
+    assert all(0.0 <= frame.gain.min() <= frame.gain.max() <= 1.0 for frame in frames)
+    assert frames[-1].gain.std() > 0.1
+
+
+def test_a_filter_keeps_to_the_limit_and_bypass(spec: ModelSpec, rng: np.random.Generator) -> None:
+    signal = noise(rng, spec)
+    silent = filtering(spec, [0.0, 0.0], gain=0.0)
+    tenth = run(Denoiser(silent, Knobs(limit_db=20.0)), signal)
+    assert_delayed(tenth, np.float32(0.1) * signal, spec.latency)
+    turned = filtering(spec, [1j, 0.0])  # turns every phase by a right angle
+    for knobs in (Knobs(bypass=True), Knobs(limit_db=0.0)):
+        assert_delayed(run(Denoiser(turned, knobs), signal), signal, spec.latency)
+    # It turns nothing down, so that no limit changes it.
+    with_limit, without = (
+        run(Denoiser(turned, knobs), signal) for knobs in (Knobs(limit_db=6.0), Knobs())
+    )
+    np.testing.assert_array_equal(with_limit, without)
+    assert np.abs(without[spec.latency :] - signal[: -spec.latency]).max() > 0.1
+
+
+def test_a_filter_goes_on_after_a_failure(spec: ModelSpec, rng: np.random.Generator) -> None:
+    """The frame that failed goes through, and is part of the past of the next."""
+    network = filtering(spec, [0.0, 1.0])
+    signal = noise(rng, spec)
+    whole = run(Denoiser(network), signal).reshape(-1, spec.hop)
+    failing = run(Denoiser(Failing(network, at={10})), signal).reshape(-1, spec.hop)
+    reach = spec.n_fft // spec.hop
+    same = [k for k in range(len(whole)) if not 10 <= k < 10 + reach]
+    np.testing.assert_array_equal(failing[same], whole[same])
+    assert not np.array_equal(failing[10], whole[10])
 
 
 def test_silence_in_gives_silence_out(lstm: Network, spec: ModelSpec) -> None:
@@ -294,7 +357,7 @@ def test_after_a_fault_the_network_begins_anew(
     _, frames = watched(Denoiser(Failing(lstm, [10])), signal)
     state = lstm.initial_state()
     for frame in frames[11:]:
-        gain, speech, state = lstm(frame.noisy_db[np.newaxis, : spec.n_bins], state)
+        gain, speech, state, _ = lstm(frame.noisy_db[np.newaxis, : spec.n_bins], state)
         np.testing.assert_array_equal(frame.gain[: spec.n_bins], gain[0])
         assert frame.speech == speech[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from engine.stft import Float
 from tests.onnx_models import (
     BROKEN,
     CLASSIC,
+    FULLBAND,
     foreign_model,
     infinity_model,
     save,
     square_root_model,
+    write_filter,
     write_identity,
     write_lstm,
     write_silence,
@@ -183,6 +186,7 @@ def test_a_file_too_large_is_refused_unread(tmp_path: Path) -> None:
 
 DAMAGE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from engine.errors import ModelError
@@ -391,3 +395,24 @@ def test_the_lstm_of_the_tests_gives_other_gains_to_other_frames(
     gain = lstm(frames(rng, spec), lstm.initial_state()).gain
     assert np.median(gain.std(axis=0)) > 0.1
     assert gain.std(axis=1).min() > 0.1
+
+
+def test_a_filter_is_read_as_told(tmp_path: Path) -> None:
+    """Real parts first, then imaginary ones; of each the taps, newest first; of each the bins."""
+    spec = replace(FULLBAND, filter_taps=3, filter_bins=5)
+    network = Network(write_filter(tmp_path / "f.onnx", spec), provider="cpu")
+    found = network(np.full((4, spec.n_bins), -50.0, np.float32), network.initial_state())
+    assert found.filter is not None
+    assert found.filter.shape == (4, 3, 5)
+    assert found.filter.dtype == np.complex64
+    numbers = np.arange(30).reshape(2, 3, 5)
+    for frame in found.filter:
+        np.testing.assert_array_equal(frame, numbers[0] + 1j * numbers[1])
+
+
+def test_a_filter_of_another_size_or_none_is_refused(tmp_path: Path) -> None:
+    spec = replace(FULLBAND, filter_taps=3, filter_bins=5)
+    with pytest.raises(ModelError, match=r"filter should be float32 \(batch, time, 30\)"):
+        Network(write_filter(tmp_path / "f.onnx", spec, n=29), provider="cpu")
+    with pytest.raises(ModelError, match="filter is missing"):
+        Network(write_identity(tmp_path / "g.onnx", spec), provider="cpu")

@@ -80,6 +80,8 @@ def test_a_spec_cannot_be_changed() -> None:
         ("lookahead", -1),
         ("lookahead", 65),
         ("lookahead", 10**400),  # more than a float can hold
+        ("filter_bins", 251),
+        ("filter_taps", 17),
         ("window", "Hann"),
         ("window", "rect"),  # as an analysis window it leaks into every bin
         ("synthesis_window", ""),
@@ -124,3 +126,12 @@ def test_any_value_of_any_field_is_usable_or_a_model_error(name: str, found: obj
 def test_any_text_is_a_model_error(text: str) -> None:
     with pytest.raises(ModelError):
         ModelSpec.from_json(text)
+
+
+def test_a_spec_without_a_filter_says_nothing_of_it() -> None:
+    """So that programs from before there were filters read it."""
+    assert "filter" not in CLASSIC.to_json()
+    filtered = replace(CLASSIC, filter_bins=40, filter_taps=5)
+    assert ModelSpec.from_json(filtered.to_json()) == filtered
+    with pytest.raises(ModelError, match="filter_bins and filter_taps go together, found 0 and 5"):
+        replace(CLASSIC, filter_taps=5)
