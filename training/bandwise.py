@@ -57,6 +57,36 @@ class Unfold(keras.layers.Layer):
         return ops.transpose(ops.reshape(folded, (-1, places, time, n)), (0, 2, 1, 3))
 
 
+class Turn(keras.layers.Layer):
+    """Taps as if the phase of each bin stood still: (batch, time, bins, 2 · taps) to the same.
+
+    From frame to frame the phase of bin k advances by π k where a hop is half of the frame: older
+    taps of odd bins change their sign, so that bins can share weights. Its weight, the signs
+    (bins, 2 · taps), is not trained.
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        n_bins, n = (size or 0 for size in input_shape[2:])
+        self.signs = self.add_weight(
+            name="signs", shape=(n_bins, n), initializer="ones", trainable=False
+        )
+        super().build(input_shape)
+        bins, taps = np.arange(n_bins), np.arange(n) % (n // 2)
+        signs = 1.0 - 2.0 * (np.outer(bins, taps) % 2)
+        self.set_weights([signs.astype(np.float32)])
+
+    def call(self, found: Any) -> Any:
+        return found * self.signs
+
+
+class Flat(keras.layers.Layer):
+    """Taps as the model contract has them: (batch, time, bins, n) to (batch, time, n · bins)."""
+
+    def call(self, taps: Any) -> Any:
+        bins, n = taps.shape[2], taps.shape[3]
+        return ops.reshape(ops.transpose(taps, (0, 1, 3, 2)), (-1, shape_of(taps)[1], n * bins))
+
+
 class Channel(keras.layers.Layer):
     """One of the last axis: (batch, time, bands, n) to (batch, time, bands)."""
 
@@ -68,6 +98,11 @@ class Channel(keras.layers.Layer):
         return seen[..., self.number]
 
 
+def single_bins(n_bands: int) -> int:
+    """How many bands, from DC, are a bin each: two thirds."""
+    return 2 * n_bands // 3
+
+
 def filter_bank(n_bins: int, n_bands: int) -> Float:
     """Weights of the mean level of each band: (n_bins, n_bands) float32.
 
@@ -75,7 +110,7 @@ def filter_bank(n_bins: int, n_bands: int) -> Float:
     scale, as hearing does up there. With no more bins than bands each bin has one of its own,
     and bands are left over.
     """
-    single = min(n_bins, 2 * n_bands // 3)
+    single = min(n_bins, single_bins(n_bands))
     rest = n_bands - single
     edges = np.round(np.geomspace(single, n_bins, rest + 1)).astype(int)
     made = np.zeros((n_bins, n_bands), np.float32)
@@ -96,7 +131,8 @@ def hear(chosen: Preset, standard: Any, bank: Float) -> tuple[Any, Any]:
 
     Returns
     -------
-    answers (batch, time, bands, 2), and what was made of all places: (batch, time, units)
+    channels of each band (batch, time, bands, n), and what was made of all places: (batch,
+    time, units)
     """
     layers = keras.layers
     bands = layers.Dense(chosen.bands, name="bands")
@@ -135,8 +171,30 @@ def hear(chosen: Preset, standard: Any, bank: Float) -> tuple[Any, Any]:
             activation="relu",
             name=f"decode{k}",
         )(seen)
-    answers = layers.Conv2D(2, (1, LAST_WIDTH), padding="same", name="answers")(seen)
-    return answers, heard
+    return seen, heard
+
+
+def answers(decoded: Any) -> list[Any]:
+    """Two numbers of each band, for the gain and its slope: (batch, time, bands) both."""
+    made = keras.layers.Conv2D(2, (1, LAST_WIDTH), padding="same", name="answers")(decoded)
+    return [Channel(k, name=f"answer{k}")(made) for k in range(2)]
+
+
+def taps(chosen: Preset, decoded: Any) -> Any:
+    """The filter as the model contract has it; at first it lets the newest frame pass."""
+    low = decoded[:, :, : chosen.filter_bins]
+    newest = np.zeros(2 * chosen.filter_taps, np.float32)
+    newest[0] = 1.0
+    found = keras.layers.Conv2D(
+        2 * chosen.filter_taps,
+        (1, LAST_WIDTH),
+        padding="same",
+        kernel_initializer="zeros",
+        name="taps",
+    )
+    made = Turn(name="turn")(found(low))
+    found.set_weights([found.get_weights()[0], newest])
+    return Flat(name="filter")(made)
 
 
 def _around(chosen: Preset, seen: Any, name: str) -> Any:

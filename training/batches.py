@@ -45,6 +45,9 @@ class Batch(NamedTuple):
     waves: Float | None = None
     """(n_clips, n_frames, 2 · n_spectrum + hop), if asked for: real and imaginary part of the
     noisy spectrum, scaled as ``spectra``, and the hop that the clean one gives with it."""
+    low: Float | None = None
+    """(n_clips, n_frames, 4 · filter_bins), where the spec has a filter: real and imaginary part of
+    the noisy and of the clean spectrum in its bins, scaled as ``spectra``."""
 
 
 def make_batch(mixtures: list[Mixture], spec: ModelSpec, waves: bool = False) -> Batch:
@@ -75,6 +78,7 @@ def make_batch(mixtures: list[Mixture], spec: ModelSpec, waves: bool = False) ->
         voiced.astype(np.float32),
         clean_db,
         _waves(noisy, clean, full_scale, spec) if waves else None,
+        _low(noisy, clean, spec.filter_bins) if spec.filter_bins else None,
     )
 
 
@@ -180,6 +184,12 @@ def _with_rest(power: Float, spec: ModelSpec) -> Float:
     if spec.above == "zero":
         rest = np.zeros_like(rest)
     return np.concatenate([power[..., : spec.n_bins], rest], axis=-1)
+
+
+def _low(noisy: Complex, clean: Complex, n_bins: int) -> Float:
+    """See ``Batch.low``."""
+    noisy, clean = noisy[..., :n_bins], clean[..., :n_bins]
+    return np.concatenate([noisy.real, noisy.imag, clean.real, clean.imag], axis=-1)
 
 
 def _waves(noisy: Complex, clean: Complex, full_scale: float, spec: ModelSpec) -> Float:

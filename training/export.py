@@ -102,7 +102,8 @@ def estimates(weights: Mapping[str, np.ndarray], noisy_db: Float) -> tuple[Float
 
     Returns
     -------
-    gains (n_clips, n_frames, n_bins) and probabilities of speech (n_clips, n_frames, 1). A
+    gains (n_clips, n_frames, n_bins), a filter behind them if there is one, and probabilities of
+    speech (n_clips, n_frames, 1). A
     network of clean levels has none of the latter: it is the share of the frame's energy
     times gain that passes.
     """
@@ -236,12 +237,18 @@ def _parity_frames(noisy_db: Float) -> Float:
 
 
 def _step_by_step(network: Network, frames: Float) -> Float:
-    """Gains of (n_frames, n_bins) levels, each frame alone with the state of the one before."""
+    """Gains of (n_frames, n_bins) levels, each frame alone with the state of the one before.
+
+    With a filter, its real and imaginary parts follow the gains, as in ``estimates``.
+    """
     state, gains = network.initial_state(), []
     for k in range(len(frames)):
         estimate = network(frames[k : k + 1], state)
         state = estimate.state
-        gains.append(estimate.gain[0])
+        answer = [estimate.gain[0]]
+        if estimate.filter is not None:
+            answer += [estimate.filter.real.ravel(), estimate.filter.imag.ravel()]
+        gains.append(np.concatenate(answer))
     return np.array(gains)
 
 

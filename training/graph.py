@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from engine.errors import TrainingError
 from engine.spec import METADATA_KEY, ModelSpec
 from training.bandwise import BACK_WIDTH, LAST_WIDTH, WIDTHS
 from training.networks import LEAST_DEVIATION_DB, LOCAL_BINS, STRETCH, Preset, preset_of
@@ -31,9 +32,13 @@ def graph(weights: Mapping[str, np.ndarray], spec: ModelSpec) -> bytes:
 
     Raises
     ------
-    engine.errors.TrainingError : the weights are of no network known
+    engine.errors.TrainingError : the weights are of no network known, or of another filter than
+        the spec tells of
     """
     preset = preset_of(weights)
+    told, made = (spec.filter_bins, spec.filter_taps), (preset.filter_bins, preset.filter_taps)
+    if told != made:
+        raise TrainingError(f"the spec tells of a filter of {told}, the network's is of {made}")
     writer = _Writer(weights)
     standard, mean, deviation = writer.standardise(preset, spec.n_bins)
     if preset.bands:
@@ -244,8 +249,26 @@ class _Writer:
         for k in range(2):
             which = self.constant(f"answer{k}_of", np.array(k), np.int64)
             heads.append(self.add("Gather", [answers, which], f"answer{k}", axis=1))
+        if preset.filter_taps:
+            self._filter(preset, seen)
         remembered = self.add("Transpose", [heard], "remembered", perm=[1, 0, 2])
         return heads[0], heads[1], remembered
+
+    def _filter(self, preset: Preset, seen: str) -> None:
+        """As ``bandwise.taps``."""
+        bounds = [
+            self.constant(name, np.array([value]), np.int64)
+            for name, value in (("lowest", 0), ("bins_end", preset.filter_bins), ("of_bands", 3))
+        ]
+        low = self.add("Slice", [seen, *bounds], "low")
+        around = LAST_WIDTH // 2
+        taps = self._convolved("Conv", "taps", low, relu=False, pads=[0, around, 0, around])
+        signs = self.weights["turn.0"].T[:, np.newaxis]  # (2 · taps, 1, bins)
+        turned = self.add("Mul", [taps, self.constant("signs", signs)], "turned")
+        by_time = self.add("Transpose", [turned], "taps_by_time", perm=[0, 2, 1, 3])
+        n = 2 * preset.filter_taps * preset.filter_bins
+        flat = self.constant("as_filter", np.array([0, 0, n]), np.int64)
+        self.add("Reshape", [by_time, flat], "filter")
 
     def _convolved(
         self, operator: str, name: str, seen: str, relu: bool = True, **how: list[int]
@@ -323,6 +346,10 @@ class _Writer:
         sums = [self.add("ReduceSum", [p, last], f"{p}_sum") for p in (passed, power)]
         self.add("Div", sums, "speech")
 
+    def _filter_output(self, spec: ModelSpec) -> list[Any]:
+        n = 2 * spec.filter_taps * spec.filter_bins
+        return [_value("filter", "batch", "time", n)] if n else []
+
     def model(self, spec: ModelSpec) -> bytes:
         """The finished file."""
         n_bins = spec.n_bins
@@ -338,6 +365,7 @@ class _Writer:
                 [
                     _value("gain", "batch", "time", n_bins),
                     _value("speech", "batch", "time", 1),
+                    *self._filter_output(spec),
                     *(_value(f"{name}_out", "batch", units) for name, units in states),
                 ],
                 list(self.constants.values()),

@@ -48,6 +48,9 @@ class SpectralLoss:
     gain (batch, time, n_bins) in [0, 1]; returns (batch,). The bins above follow the mean of
     the top eighth, as in the engine. The compressed error of magnitude and
     complex value follows Braun & Tashev 2021 (arXiv:2009.12286).
+
+    With ``filtered``, (filter_bins, filter_taps), the lowest bins are filtered over time before
+    the gain: ``Batch.low`` follows in spectra, the filter after the gains.
     """
 
     def __init__(
@@ -55,26 +58,41 @@ class SpectralLoss:
         n_bins: int,
         weights: Weights | None = None,
         disturbance: Disturbance | None = None,
+        filtered: tuple[int, int] = (0, 0),
     ) -> None:
-        self.n_bins = n_bins
+        self.n_bins, self.filtered = n_bins, filtered
         self.weights = weights or Weights()
         self.disturbance = disturbance
         self.__name__ = "spectral_loss"
 
     def __call__(self, spectra: Any, gain: Any) -> Any:
         w, n = self.weights, self.n_bins + 1
+        low, taps = spectra[..., 3 * n :], gain[..., self.n_bins :]
+        gain = gain[..., : self.n_bins]
         above = ops.mean(gain[..., -max(1, self.n_bins // 8) :], axis=-1, keepdims=True)
         gain = ops.concatenate([gain, above], axis=-1)
-        noisy, clean, product = spectra[..., :n], spectra[..., n : 2 * n], spectra[..., 2 * n :]
-        # Under −60 dB nothing is heard, and the slope of the power has no bound at 0.
-        estimate = (ops.maximum(gain, 1e-3) * noisy + 1e-6) ** w.exponent
-        wanted = (clean + 1e-6) ** w.exponent
+        noisy, clean = spectra[..., :n], spectra[..., n : 2 * n]
+        product = spectra[..., 2 * n : 3 * n]
         cosine = product / (noisy * clean + 1e-9)
+        # Under −60 dB nothing is heard, and the slope of the power has no bound at 0.
+        audible = ops.maximum(gain, 1e-3) * noisy
+        made, product = gain * noisy, gain * product
+        if self.filtered[0]:
+            k = self.filtered[0]
+            of_low = self._filtered(low, taps, gain[..., :k])
+            turned = of_low[1] / (of_low[0] * clean[..., :k] + 1e-9)
+            cosine = ops.concatenate([turned, cosine[..., k:]], axis=-1)
+            heard = ops.maximum(of_low[0], 1e-3 * noisy[..., :k])
+            audible = ops.concatenate([heard, audible[..., k:]], axis=-1)
+            made = ops.concatenate([of_low[0], made[..., k:]], axis=-1)
+            product = ops.concatenate([of_low[1], product[..., k:]], axis=-1)
+        estimate = (audible + 1e-6) ** w.exponent
+        wanted = (clean + 1e-6) ** w.exponent
         eaten = ops.maximum(wanted - estimate, 0.0)
         magnitude = (estimate - wanted) ** 2 + w.eaten * eaten**2
         phase_aware = estimate**2 + wanted**2 - 2.0 * estimate * wanted * cosine
         compressed = (1.0 - w.complex_part) * magnitude + w.complex_part * phase_aware
-        distortion = (gain * noisy) ** 2 + clean**2 - 2.0 * gain * product
+        distortion = made**2 + clean**2 - 2.0 * product
         # Of a voice at its active level a frame's bins hold a power of about 3. A 1000th of
         # it bounds the ratio near 30 dB: better than that cannot be heard.
         floor = 0.003
@@ -85,14 +103,38 @@ class SpectralLoss:
         loss = 100.0 * ops.mean(ops.mean(compressed, axis=-1), axis=-1) - w.sdr * ratio_db
         if self.disturbance is None:
             return loss
-        return loss + w.disturbance * self.disturbance((gain * noisy) ** 2, clean**2)
+        return loss + w.disturbance * self.disturbance(made**2, clean**2)
+
+    def _filtered(self, low: Any, taps: Any, gain: Any) -> tuple[Any, Any]:
+        """Magnitude of the filtered bins, and Re(filtered · conj(clean)): both like ``gain``."""
+        n, n_taps = self.filtered
+        real, imaginary, clean_real, clean_imaginary = (
+            low[..., k * n : (k + 1) * n] for k in range(4)
+        )
+        made_real, made_imaginary = 0.0, 0.0
+        for k in range(n_taps):
+            a, b = (taps[..., (k + m) * n : (k + m + 1) * n] for m in (0, n_taps))
+            x, y = _later(real, k), _later(imaginary, k)
+            made_real, made_imaginary = made_real + a * x - b * y, made_imaginary + a * y + b * x
+        # The root's slope has no bound at 0.
+        magnitude = gain * (made_real**2 + made_imaginary**2 + 1e-10) ** 0.5
+        return magnitude, gain * (made_real * clean_real + made_imaginary * clean_imaginary)
 
 
-def spectral_loss(spec: ModelSpec, weights: Weights | None = None) -> SpectralLoss:
+def _later(frames: Any, n_frames: int) -> Any:
+    """Frames so much later, silence before the first: (batch, time, n_bins)."""
+    if n_frames == 0:
+        return frames
+    return ops.concatenate([0.0 * frames[:, :n_frames], frames[:, :-n_frames]], axis=1)
+
+
+def spectral_loss(
+    spec: ModelSpec, weights: Weights | None = None, filtered: tuple[int, int] = (0, 0)
+) -> SpectralLoss:
     """The spectral loss at one setting, with every part that has a weight."""
     weights = weights or Weights()
     hears = weights.disturbance != 0.0
-    return SpectralLoss(spec.n_bins, weights, Disturbance(spec) if hears else None)
+    return SpectralLoss(spec.n_bins, weights, Disturbance(spec) if hears else None, filtered)
 
 
 class LevelLoss:
@@ -149,8 +191,7 @@ class WaveLoss:
         found = frames[..., : spec.hop]
         for k in range(1, spec.n_fft // spec.hop):
             part = frames[..., k * spec.hop : (k + 1) * spec.hop]
-            late = ops.concatenate([0.0 * part[:, :k], part[:, :-k]], axis=1)
-            found = found + late
+            found = found + _later(part, k)
         wanted = waves[..., 2 * n :]
         product = _mean_of_clip(wanted * found)
         scale = product / (_mean_of_clip(wanted**2) + 1e-9)

@@ -70,6 +70,10 @@ class Preset:
     """How many of those come before the LSTM of all places."""
     after: int = 0
     """How many come after it."""
+    filter_bins: int = 0
+    """Bins from DC that are filtered over time too: bands of a single bin."""
+    filter_taps: int = 0
+    """Frames that the filter reaches over."""
 
     def __post_init__(self) -> None:
         allowed = {"normalisation": NORMALISATIONS, "output": OUTPUTS, "loss": LOSSES}
@@ -87,6 +91,12 @@ class Preset:
             raise TrainingError(f"output {self.output} cannot be learnt with loss {self.loss}")
         if self.bands:
             self._check_bands()
+        single = bandwise.single_bins(self.bands)
+        if bool(self.filter_bins) != bool(self.filter_taps) or self.filter_bins > single:
+            raise TrainingError(
+                f"filter_bins and filter_taps go together, and with bands of a single bin "
+                f"({single} here), found {self.filter_bins} and {self.filter_taps}"
+            )
 
     def _check_bands(self) -> None:
         """Raise TrainingError for what layers that bands share do not go with."""
@@ -325,7 +335,8 @@ def build(
     a model of noisy_db (batch, time, n_bins) [dB] to float32 outputs, see ``answers``: for ``gain``
     gains (batch, time, n_bins) and probabilities of speech (batch, time, 1), in [0, 1]; for
     ``clean_db`` levels (batch, time, n_bins) [dB]; for ``softmax`` shares of that shape,
-    which sum to 1 over the bins
+    which sum to 1 over the bins. With ``filter_taps`` the first output has the filter behind the
+    gains, as the model contract orders it: (batch, time, n_bins + 2 · filter_taps · filter_bins)
 
     Raises
     ------
@@ -353,9 +364,14 @@ def build(
 def _of_bands(chosen: Preset, standard: Any, n_bins: int) -> list[Any]:
     """The outputs of a network whose layers the bands share."""
     bank = bandwise.filter_bank(n_bins, chosen.bands)
-    answers, heard = bandwise.hear(chosen, standard, bank)
-    opening, slope = (bandwise.Channel(k, name=f"answer{k}")(answers) for k in range(2))
-    return _gains(chosen, (opening, slope, heard), standard, n_bins)
+    decoded, heard = bandwise.hear(chosen, standard, bank)
+    opening, slope = bandwise.answers(decoded)
+    outputs = _gains(chosen, (opening, slope, heard), standard, n_bins)
+    if chosen.filter_taps:
+        # One loss must see both, so that both are one output here.
+        both = [outputs[0], bandwise.taps(chosen, decoded)]
+        outputs[0] = keras.layers.Concatenate(name="gain_and_filter")(both)
+    return outputs
 
 
 def _of_bins(
@@ -477,7 +493,7 @@ def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """As ``set_weights``; a network may begin as one without its ``detail`` or ``local``.
+    """As ``set_weights``; a network may begin as one without its ``detail``, ``local`` or filter.
 
     These then count nothing at first: the answers are those of the other network. One with
     running statistics may begin as one with those of the training set, and must learn anew how
@@ -485,7 +501,9 @@ def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     """
     own = weights_of(model)
     added = {
-        name: w for name, w in own.items() if name.startswith(("contrast.", "slope.", "local"))
+        name: w
+        for name, w in own.items()
+        if name.startswith(("contrast.", "slope.", "local", "taps.", "turn."))
     }
     if "running.2" in own and "standardise.0" in weights:
         added |= {f"running.{k}": weights[f"standardise.{k}"] for k in range(2)}
@@ -534,6 +552,8 @@ def _bands_of(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "bands": weights["bands.0"].shape[1],
         "channels": tuple(weights[f"encode{k}.0"].shape[-1] for k in range(len(bandwise.WIDTHS))),
         "around": shared[0].shape[0] if shared else 0,
+        "filter_bins": weights["turn.0"].shape[0] if "turn.0" in weights else 0,
+        "filter_taps": weights["turn.0"].shape[1] // 2 if "turn.0" in weights else 0,
     }
 
 

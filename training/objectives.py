@@ -43,6 +43,10 @@ class Objective:
             return [shares(batch.clean_db)]
         if self.preset.loss == "level":
             return [np.clip(batch.clean_db - batch.noisy_db, LEAST_GAIN_DB, 0.0), batch.speech]
+        if self.preset.filter_taps:
+            if batch.low is None:
+                raise TrainingError("a filter learns from spectra, which layout mixed has not")
+            return [np.concatenate([batch.spectra, batch.low], axis=-1), batch.speech]
         if not self.waves:
             return [batch.spectra, batch.speech]
         if batch.waves is None:
@@ -62,8 +66,9 @@ class Objective:
         """
         estimate: np.ndarray = outputs if isinstance(outputs, np.ndarray) else outputs[0]
         if self.preset.output == "gain":
+            gain = estimate[..., : batch.noisy_db.shape[-1]]
             with np.errstate(divide="ignore"):  # a gain of 0 is −∞ dB, and no bin's maximum
-                estimate = batch.noisy_db + 20.0 * np.log10(estimate)
+                estimate = batch.noisy_db + 20.0 * np.log10(gain)
         same = np.argmax(estimate, axis=-1) == np.argmax(batch.clean_db, axis=-1)
         return float(np.mean(same))
 
@@ -79,7 +84,7 @@ def objective(preset: str | Preset, spec: ModelSpec, weights: Weights | None = N
     Raises
     ------
     engine.errors.TrainingError : there is no such preset, or ``weights.si_sdr`` is not 0 and the
-        setting has no whole number of hops in a frame
+        setting has no whole number of hops in a frame or the network has a filter
     """
     chosen, weights = named(preset), weights or Weights()
     if chosen.loss == "crossentropy":
@@ -87,7 +92,10 @@ def objective(preset: str | Preset, spec: ModelSpec, weights: Weights | None = N
     if chosen.output == "clean_db":
         return Objective(chosen, [LevelLoss()], [1.0], waves=False)
     waves = chosen.loss == "spectral" and weights.si_sdr != 0.0
-    first: Any = spectral_loss(spec, weights)
+    filtered = chosen.filter_bins, chosen.filter_taps
+    if chosen.filter_taps and (waves or chosen.loss != "spectral"):
+        raise TrainingError("a filter is learnt with loss spectral, and without si_sdr")
+    first: Any = spectral_loss(spec, weights, filtered)
     if chosen.loss == "level":
         first = LevelLoss(of_gain=True)
     elif waves:

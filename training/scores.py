@@ -159,9 +159,8 @@ def word_starts(clean: Float, rate: int) -> list[int]:
         return []
     voiced = power > power.mean() * 10.0 ** (-_VOICE_DB / 10.0)
     pause = round(_PAUSE_S / _START_FRAME_S)
-    return [
-        k * size for k in np.flatnonzero(voiced) if k >= pause and not voiced[k - pause : k].any()
-    ]
+    starts = np.flatnonzero(voiced).tolist()
+    return [k * size for k in starts if k >= pause and not voiced[k - pause : k].any()]
 
 
 def word_start_losses_db(clean: Float, processed: Float, rate: int) -> list[float]:

@@ -150,6 +150,8 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         networks.Preset, chosen.network, "network", networks.named(chosen.preset)
     )
     weights = settings.table(losses.Weights, chosen.loss, "loss")
+    model = replace(chosen.model, filter_bins=preset.filter_bins, filter_taps=preset.filter_taps)
+    chosen = replace(chosen, model=model)
     chosen = replace(chosen, network=asdict(preset), loss=asdict(weights))
     objective = objectives.objective(preset, chosen.model, weights)
     _prepare(chosen)

@@ -17,6 +17,7 @@ KINDS = {
     "local": replace(TINY, detail=True, local=3),
     "bands": BANDS,
     "bands-running": replace(BANDS, normalisation="running", detail=False, before=0, after=2),
+    "bands-filter": replace(BANDS, filter_bins=9, filter_taps=3),
     "bare": replace(TINY, front=0),
     "gain-alone": replace(TINY, memory=False),
     "levels": LEVELS,

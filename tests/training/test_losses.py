@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,11 +10,12 @@ from engine.errors import TrainingError
 from engine.measure import si_sdr_db
 from engine.spec import ModelSpec
 from engine.stft import istft, stft
-from tests.estimators import Steady
+from tests.estimators import Filtering, Steady
 from tests.training.conftest import voice
 from training.batches import make_batch
 from training.losses import LevelLoss, SpectralLoss, WaveLoss, Weights, spectral_loss
 from training.mixing import Mixture
+from training.settings import FULLBAND
 
 N_BINS = 8
 ALL = N_BINS + 1  # with the one that stands for all above them
@@ -64,6 +67,55 @@ def test_ratio_part_is_the_signal_to_distortion_ratio(scene):
         / (np.sum(distortion, axis=-1).mean(axis=-1) + 0.003)
     )
     np.testing.assert_allclose(without - with_sdr, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_filter_of_the_newest_frame_is_no_filter(scene, rng):
+    clean, told = scene
+    low = np.concatenate(
+        [rng.standard_normal((3, 10, 8)), clean.real[..., :4], clean.imag[..., :4]], -1
+    )
+    gain = rng.uniform(0.1, 1.0, (3, 10, N_BINS)).astype(np.float32)
+    wanted = SpectralLoss(N_BINS)(told, gain)
+    noisy = told[..., :4] * np.exp(1j * rng.uniform(0, 6, (3, 10, 4)))
+    product = told[..., 2 * ALL : 2 * ALL + 4]
+    # Only the product with the clean spectrum is told: a noisy phase that has it.
+    angle = np.arccos(product / (np.abs(noisy) * np.abs(clean[..., :4])))
+    noisy = np.abs(noisy) * np.exp(1j * (np.angle(clean[..., :4]) + angle))
+    low[..., :4], low[..., 4:8] = noisy.real, noisy.imag
+    taps = np.zeros((3, 10, 2, 3, 4))
+    taps[..., 0, 0, :] = 1.0
+    answer = np.concatenate([gain, taps.reshape(3, 10, -1)], -1).astype(np.float32)
+    both = np.concatenate([told, low.astype(np.float32)], -1)
+    found = SpectralLoss(N_BINS, filtered=(4, 3))(both, answer)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_the_loss_filters_as_the_engine_does(rng):
+    """The taps that make the noisy sound of the clean one cost nothing, others do."""
+    spec = replace(FULLBAND, n_bins=481, filter_bins=20, filter_taps=3)
+    clean = voice(rng, 2.0, 48_000)[: 100 * 480]
+    n = spec.filter_bins
+    taps = rng.standard_normal((3, n)) + 1j * rng.standard_normal((3, n))
+    denoiser = Denoiser(Filtering(spec, taps))
+    for hop in clean.reshape(-1, 480):
+        denoiser.process(hop)
+    made = denoiser._past  # the newest frame first
+    spectra_of_clean = stft(clean, spec)
+    np.testing.assert_allclose(made, spectra_of_clean[:-4:-1, :n], atol=1e-4)
+    heard = stft(clean, spec)[np.newaxis, :, :n]
+    wanted = sum(
+        taps[k] * np.concatenate([np.zeros((1, k, n)), heard[:, : 100 - k]], 1) for k in range(3)
+    )
+    low = np.concatenate([heard.real, heard.imag, wanted.real, wanted.imag], -1)
+    flat = np.concatenate([taps.real.ravel(), taps.imag.ravel()])
+    loss = SpectralLoss(spec.n_bins, filtered=(n, 3))
+    magnitude, product = loss._filtered(
+        low.astype(np.float32),
+        np.broadcast_to(flat.astype(np.float32), (1, 100, 6 * n)),
+        np.float32(1.0),
+    )
+    np.testing.assert_allclose(magnitude, np.abs(wanted), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(product, np.abs(wanted) ** 2, rtol=1e-3, atol=1e-3)
 
 
 def test_eaten_speech_costs_more_than_noise_left_over(rng):

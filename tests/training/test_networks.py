@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import TrainingError
 from tests.training.kinds import KINDS, LEVELS, TINY
-from training.bandwise import filter_bank
+from training.bandwise import Turn, filter_bank
 from training.networks import (
     PRESETS,
     Harmonics,
@@ -100,6 +100,11 @@ def test_what_is_added_begins_as_the_network_without_it(statistics, levels):
     for model in (detailed, local):
         for ours, theirs in zip(answers(model, levels), answers(plain, levels), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+    bands, filtered = (build(KINDS[kind], *statistics) for kind in ("bands", "bands-filter"))
+    begin_with(filtered, weights_of(bands))
+    both, speech = answers(filtered, levels)
+    np.testing.assert_array_equal(both[..., :N_BINS], answers(bands, levels)[0])
+    np.testing.assert_array_equal(speech, answers(bands, levels)[1])
     with pytest.raises(TrainingError, match="another network"):
         begin_with(plain, {})
     with pytest.raises(TrainingError, match="detail is of gains"):
@@ -141,9 +146,26 @@ def test_bands_that_cannot_be_are_refused():
         ({"around": 0}, "around is 0"),
         ({"front": 0}, "a front layer"),
         ({"pitches": 3}, "without pitches"),
+        ({"filter_bins": 11, "filter_taps": 2}, r"single bin \(10 here\), found 11 and 2"),
+        ({"filter_taps": 2}, "go together"),
     ):
         with pytest.raises(TrainingError, match=match):
             replace(KINDS["bands"], **change)
+
+
+def test_taps_of_a_steady_tone_are_alike_in_all_bins():
+    """A tone in each bin, a hop being half of the frame: turned taps add up frames in step."""
+    n_fft, n_taps = 64, 4
+    signal = np.zeros(n_fft * 8)
+    time = np.arange(len(signal))
+    for k in (5, 8):
+        signal = np.cos(2 * np.pi * k / n_fft * time)
+        starts = range(len(signal) - n_fft, len(signal) - n_fft - n_taps * n_fft // 2, -n_fft // 2)
+        found = np.array([np.fft.rfft(signal[s : s + n_fft])[k] for s in starts])
+        turn = Turn()
+        signs = np.asarray(turn(np.ones((1, 1, 10, 2 * n_taps), np.float32)))[0, 0, k]
+        np.testing.assert_allclose(signs[:n_taps] * found, found[0], atol=1e-9)
+        np.testing.assert_array_equal(signs[:n_taps], signs[n_taps:])
 
 
 def test_all_places_share_their_lstms(statistics):
@@ -174,7 +196,14 @@ def test_weights_of_another_network_are_refused(statistics):
 @pytest.mark.parametrize("kind", KINDS)
 def test_outputs_are_in_range_and_finite(kind, statistics, levels):
     outputs = answers(build(KINDS[kind], *statistics), levels)
-    assert outputs[0].shape == levels.shape
+    # A filter follows the gains.
+    n = 2 * KINDS[kind].filter_taps * KINDS[kind].filter_bins
+    assert outputs[0].shape == (2, 25, N_BINS + n)
+    outputs[0], found = outputs[0][..., :N_BINS], outputs[0][..., N_BINS:]
+    if n:  # at first the newest frame passes as it is
+        newest = np.zeros((2, KINDS[kind].filter_taps, KINDS[kind].filter_bins))
+        newest[0, 0] = 1.0
+        np.testing.assert_array_equal(found, np.broadcast_to(newest.ravel(), found.shape))
     for output in outputs:
         assert output.dtype == np.float32
         assert np.isfinite(output).all()

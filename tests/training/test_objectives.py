@@ -9,6 +9,7 @@ import pytest
 from engine.errors import TrainingError
 from tests import onnx_models
 from tests.training.conftest import voice
+from tests.training.kinds import BANDS
 from training.batches import make_batch
 from training.losses import SpectralLoss, Weights
 from training.mixing import Mixture
@@ -19,6 +20,7 @@ CLASSIC = replace(onnx_models.CLASSIC, above="hold")
 TINY = PRESETS["tiny"]
 KINDS = {
     "gain": TINY,
+    "bands": BANDS,
     "gain-level": replace(TINY, loss="level"),
     "clean": replace(TINY, output="clean_db", loss="level"),
     "thesis": PRESETS["thesis-tiny"],
@@ -39,6 +41,32 @@ def network(preset, batch):
     keras.utils.set_random_seed(1)
     mean_db, deviation_db = batch.noisy_db.mean(axis=(0, 1)), batch.noisy_db.std(axis=(0, 1))
     return build(preset, mean_db, deviation_db)
+
+
+def test_a_filter_learns_from_spectra(rng):
+    """Two tones through a line that repeats itself a hop later: the filter takes the repeat."""
+    preset = replace(BANDS, filter_bins=9, filter_taps=3)
+    spec = replace(CLASSIC, filter_bins=9, filter_taps=3)
+    clean = voice(rng, 3.0, 11_025)[: 60 * 512]
+    heard = clean + 0.8 * np.concatenate([np.zeros(512, np.float32), clean[:-512]])
+    batch = make_batch([Mixture(heard, clean, 0.0)], spec)
+    aim = objective(preset, spec)
+    assert aim.targets(batch)[0].shape == (1, 60, 3 * 251 + 4 * 9)
+    model = network(preset, batch)
+    model.compile(keras.optimizers.Adam(3e-3), loss=aim.losses, loss_weights=aim.loss_weights)
+    found = []
+    for _ in range(60):
+        model.reset_metrics()
+        told = model.train_on_batch(batch.noisy_db, aim.targets(batch))
+        found.append(float(np.ravel(told)[0]))
+    assert found[-1] < found[0]
+    taps = answers(model, batch.noisy_db)[0][..., 250:].reshape(60, 2, 3, 9)
+    assert np.abs(taps[:, 0, 1]).max() > 0.01
+    assert 0.0 <= aim.accuracy(batch, answers(model, batch.noisy_db)) <= 1.0
+    with pytest.raises(TrainingError, match="layout mixed has not"):
+        aim.targets(batch._replace(low=None))
+    with pytest.raises(TrainingError, match=r"without si_sdr"):
+        objective(preset, spec, Weights(si_sdr=1.0))
 
 
 @pytest.mark.parametrize("weights", [Weights(), Weights(si_sdr=1.0)], ids=["plain", "si_sdr"])
