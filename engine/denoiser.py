@@ -135,12 +135,15 @@ class Denoiser:
         knobs = self.knobs
         if taps is None or knobs.bypass or knobs.floor >= 1.0:
             return gain
-        made = gain[:n] * np.sum(taps * self._past, axis=0)
+        made = np.einsum("tb,tb->b", taps, self._past)
+        made *= gain[:n]
         heard, found = np.abs(self._past[0]), np.abs(made)
-        # Where it would turn down by more than the limit, the gain's floor stays.
-        cleaned[:n] = np.where(found < np.float32(knobs.floor) * heard, cleaned[:n], made)
-        gain = gain.copy()
-        gain[:n] = np.minimum(np.abs(cleaned[:n]) / np.maximum(heard, _SILENT), 1.0)
+        if knobs.floor > 0.0:
+            # Where it would turn down by more than the limit, the gain's floor stays.
+            made = np.where(found < np.float32(knobs.floor) * heard, cleaned[:n], made)
+            found = np.abs(made)
+        cleaned[:n] = made
+        gain[:n] = np.minimum(found / np.maximum(heard, _SILENT), 1.0)
         return gain
 
     def _estimate(self, noisy_db: Float) -> tuple[Float, float, Complex | None]:
@@ -154,13 +157,13 @@ class Denoiser:
             return np.ones(spec.n_spectrum, np.float32), 0.0, None
         self.fault = None
         self._state = estimate.state
-        gain = np.zeros(spec.n_spectrum, np.float32)
-        gain[: spec.n_bins] = estimate.gain[0]
-        if spec.above == "hold":
+        gain = estimate.gain[0]
+        if spec.n_bins < spec.n_spectrum:
             # One bin jumps about; the mean of the top eighth is steady.
-            gain[spec.n_bins :] = estimate.gain[0, -max(1, spec.n_bins // 8) :].mean()
+            top = gain[-max(1, spec.n_bins // 8) :].mean() if spec.above == "hold" else 0.0
+            gain = np.concatenate([gain, np.full(spec.n_spectrum - spec.n_bins, top, np.float32)])
         least = 1.0 if knobs.bypass else knobs.floor
-        gain = np.clip(gain, np.float32(least), np.float32(1.0))
+        gain = np.minimum(np.maximum(gain, np.float32(least)), np.float32(1.0))
         taps = None if estimate.filter is None else estimate.filter[0]
         return gain, float(estimate.speech[0]), taps
 

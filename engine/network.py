@@ -5,6 +5,7 @@ ONNX Runtime's room. Not here: spectra, samples, or remembering the state.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
@@ -120,17 +121,16 @@ class Network:
             )
         # A sum is finite only if every term is: one pass, and no array of booleans.
         with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
-            total = gain.sum() + speech.sum() + sum(part.sum() for part in rest)
-        if not np.isfinite(total):
+            total = sum(float(np.add.reduce(part, axis=None)) for part in (gain, speech, *rest))
+        if not math.isfinite(total):
             raise ModelError(f"{self.path}: the network answered NaN or infinity")
         taps = self._taps(rest.pop()) if self.spec.filter_taps else None
         return Estimate(gain[0], speech[0, :, 0], tuple(rest), taps)
 
     def _taps(self, found: Float) -> Complex:
         """The output ``filter`` as complex numbers: (n_frames, filter_taps, filter_bins)."""
-        shape = (-1, 2, self.spec.filter_taps, self.spec.filter_bins)
-        parts = found[0].reshape(shape)
-        return parts[:, 0] + np.complex64(1j) * parts[:, 1]
+        parts = np.ascontiguousarray(found[0])
+        return parts.view(np.complex64).reshape(-1, self.spec.filter_taps, self.spec.filter_bins)
 
     def _check_trial_frames(self) -> None:
         """Two frames of a plausible level, and the state between them, must pass in range."""

@@ -169,6 +169,9 @@ def to_db(spectrum: Complex, spec: ModelSpec) -> Float:
 
     Any shape; complex64 in, float32 out.
     """
-    magnitude = np.abs(spectrum) * _full_scale(spec.window, spec.n_fft)
-    floor = np.float32(10.0 ** (spec.floor_db / 20.0))
-    return np.float32(20.0) * np.log10(np.maximum(magnitude, floor))
+    magnitude = np.abs(spectrum)
+    magnitude *= _full_scale(spec.window, spec.n_fft)
+    np.maximum(magnitude, np.float32(10.0 ** (spec.floor_db / 20.0)), out=magnitude)
+    np.log10(magnitude, out=magnitude)
+    magnitude *= np.float32(20.0)
+    return magnitude

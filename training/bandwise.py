@@ -80,11 +80,16 @@ class Turn(keras.layers.Layer):
 
 
 class Flat(keras.layers.Layer):
-    """Taps as the model contract has them: (batch, time, bins, n) to (batch, time, n · bins)."""
+    """Taps as the model contract has them, of real parts first and then imaginary ones.
+
+    (batch, time, bins, 2 · taps) to (batch, time, taps · bins · 2).
+    """
 
     def call(self, taps: Any) -> Any:
         bins, n = taps.shape[2], taps.shape[3]
-        return ops.reshape(ops.transpose(taps, (0, 1, 3, 2)), (-1, shape_of(taps)[1], n * bins))
+        parts = ops.reshape(taps, (-1, bins, 2, n // 2))
+        parts = ops.transpose(parts, (0, 3, 1, 2))
+        return ops.reshape(parts, (-1, shape_of(taps)[1], n * bins))
 
 
 class Channel(keras.layers.Layer):

@@ -239,7 +239,7 @@ def _parity_frames(noisy_db: Float) -> Float:
 def _step_by_step(network: Network, frames: Float) -> Float:
     """Gains of (n_frames, n_bins) levels, each frame alone with the state of the one before.
 
-    With a filter, its real and imaginary parts follow the gains, as in ``estimates``.
+    A filter follows the gains, as in ``estimates``.
     """
     state, gains = network.initial_state(), []
     for k in range(len(frames)):
@@ -247,7 +247,7 @@ def _step_by_step(network: Network, frames: Float) -> Float:
         state = estimate.state
         answer = [estimate.gain[0]]
         if estimate.filter is not None:
-            answer += [estimate.filter.real.ravel(), estimate.filter.imag.ravel()]
+            answer.append(estimate.filter.view(np.float32).ravel())
         gains.append(np.concatenate(answer))
     return np.array(gains)
 

@@ -265,9 +265,12 @@ class _Writer:
         taps = self._convolved("Conv", "taps", low, relu=False, pads=[0, around, 0, around])
         signs = self.weights["turn.0"].T[:, np.newaxis]  # (2 · taps, 1, bins)
         turned = self.add("Mul", [taps, self.constant("signs", signs)], "turned")
-        by_time = self.add("Transpose", [turned], "taps_by_time", perm=[0, 2, 1, 3])
-        n = 2 * preset.filter_taps * preset.filter_bins
-        flat = self.constant("as_filter", np.array([0, 0, n]), np.int64)
+        # (B, 2 · taps, T, bins) to (B, T, taps · bins · 2).
+        n_taps, n_bins = preset.filter_taps, preset.filter_bins
+        parts = self.constant("as_parts", np.array([0, 2, n_taps, -1, n_bins]), np.int64)
+        parts = self.add("Reshape", [turned, parts], "taps_by_part")
+        by_time = self.add("Transpose", [parts], "taps_by_time", perm=[0, 3, 2, 4, 1])
+        flat = self.constant("as_filter", np.array([0, 0, 2 * n_taps * n_bins]), np.int64)
         self.add("Reshape", [by_time, flat], "filter")
 
     def _convolved(

@@ -113,7 +113,8 @@ class SpectralLoss:
         )
         made_real, made_imaginary = 0.0, 0.0
         for k in range(n_taps):
-            a, b = (taps[..., (k + m) * n : (k + m + 1) * n] for m in (0, n_taps))
+            tap = taps[..., 2 * k * n : 2 * (k + 1) * n]
+            a, b = tap[..., 0::2], tap[..., 1::2]
             x, y = _later(real, k), _later(imaginary, k)
             made_real, made_imaginary = made_real + a * x - b * y, made_imaginary + a * y + b * x
         # The root's slope has no bound at 0.

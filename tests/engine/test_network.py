@@ -398,16 +398,16 @@ def test_the_lstm_of_the_tests_gives_other_gains_to_other_frames(
 
 
 def test_a_filter_is_read_as_told(tmp_path: Path) -> None:
-    """Real parts first, then imaginary ones; of each the taps, newest first; of each the bins."""
+    """The taps, newest first; of each the bins; of each the real and the imaginary part."""
     spec = replace(FULLBAND, filter_taps=3, filter_bins=5)
     network = Network(write_filter(tmp_path / "f.onnx", spec), provider="cpu")
     found = network(np.full((4, spec.n_bins), -50.0, np.float32), network.initial_state())
     assert found.filter is not None
     assert found.filter.shape == (4, 3, 5)
     assert found.filter.dtype == np.complex64
-    numbers = np.arange(30).reshape(2, 3, 5)
+    numbers = np.arange(30).reshape(3, 5, 2)
     for frame in found.filter:
-        np.testing.assert_array_equal(frame, numbers[0] + 1j * numbers[1])
+        np.testing.assert_array_equal(frame, numbers[..., 0] + 1j * numbers[..., 1])
 
 
 def test_a_filter_of_another_size_or_none_is_refused(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ def test_a_filter_of_the_newest_frame_is_no_filter(scene, rng):
     angle = np.arccos(product / (np.abs(noisy) * np.abs(clean[..., :4])))
     noisy = np.abs(noisy) * np.exp(1j * (np.angle(clean[..., :4]) + angle))
     low[..., :4], low[..., 4:8] = noisy.real, noisy.imag
-    taps = np.zeros((3, 10, 2, 3, 4))
-    taps[..., 0, 0, :] = 1.0
+    taps = np.zeros((3, 10, 3, 4, 2))
+    taps[..., 0, :, 0] = 1.0
     answer = np.concatenate([gain, taps.reshape(3, 10, -1)], -1).astype(np.float32)
     both = np.concatenate([told, low.astype(np.float32)], -1)
     found = SpectralLoss(N_BINS, filtered=(4, 3))(both, answer)
@@ -107,7 +107,7 @@ def test_the_loss_filters_as_the_engine_does(rng):
         taps[k] * np.concatenate([np.zeros((1, k, n)), heard[:, : 100 - k]], 1) for k in range(3)
     )
     low = np.concatenate([heard.real, heard.imag, wanted.real, wanted.imag], -1)
-    flat = np.concatenate([taps.real.ravel(), taps.imag.ravel()])
+    flat = np.stack([taps.real, taps.imag], -1).ravel()
     loss = SpectralLoss(spec.n_bins, filtered=(n, 3))
     magnitude, product = loss._filtered(
         low.astype(np.float32),

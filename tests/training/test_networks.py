@@ -201,8 +201,8 @@ def test_outputs_are_in_range_and_finite(kind, statistics, levels):
     assert outputs[0].shape == (2, 25, N_BINS + n)
     outputs[0], found = outputs[0][..., :N_BINS], outputs[0][..., N_BINS:]
     if n:  # at first the newest frame passes as it is
-        newest = np.zeros((2, KINDS[kind].filter_taps, KINDS[kind].filter_bins))
-        newest[0, 0] = 1.0
+        newest = np.zeros((KINDS[kind].filter_taps, KINDS[kind].filter_bins, 2))
+        newest[0, :, 0] = 1.0
         np.testing.assert_array_equal(found, np.broadcast_to(newest.ravel(), found.shape))
     for output in outputs:
         assert output.dtype == np.float32

@@ -60,8 +60,8 @@ def test_a_filter_learns_from_spectra(rng):
         told = model.train_on_batch(batch.noisy_db, aim.targets(batch))
         found.append(float(np.ravel(told)[0]))
     assert found[-1] < found[0]
-    taps = answers(model, batch.noisy_db)[0][..., 250:].reshape(60, 2, 3, 9)
-    assert np.abs(taps[:, 0, 1]).max() > 0.01
+    taps = answers(model, batch.noisy_db)[0][..., 250:].reshape(60, 3, 9, 2)
+    assert np.abs(taps[:, 1]).max() > 0.01
     assert 0.0 <= aim.accuracy(batch, answers(model, batch.noisy_db)) <= 1.0
     with pytest.raises(TrainingError, match="layout mixed has not"):
         aim.targets(batch._replace(low=None))
