@@ -29,7 +29,16 @@ from engine.stft import Float
 from training import spectrograms
 from training.export import describe
 from training.files import replace_file
-from training.score_tables import CleanResult, Clip, clean_table, summary, table, told
+from training.score_tables import (
+    CleanResult,
+    Clip,
+    LimitedResult,
+    clean_table,
+    limited_table,
+    summary,
+    table,
+    told,
+)
 from training.scores import (
     at_rate,
     octave_losses_db,
@@ -46,6 +55,7 @@ from training.systems import (
     Passthrough,
     System,
     Unprocessed,
+    fitted,
     frames,
     items,
     pair,
@@ -108,6 +118,17 @@ def evaluate_clean(model: Path, found: Sequence[Item], workers: int = 0) -> list
     """Send the clean clips of a test set through a model; raises as ``evaluate``."""
     with _pool(workers) as pool:
         return list(pool.map(partial(_clean_of, model), found))
+
+
+def evaluate_limited(
+    model: Path, found: Sequence[Item], rate: int, workers: int = 0
+) -> list[LimitedResult]:
+    """Send the clips of a test set through a source of a lower rate and a model.
+
+    ``rate`` of the source [Hz]; raises as ``evaluate``.
+    """
+    with _pool(workers) as pool:
+        return list(pool.map(partial(_limited_of, model, rate), found))
 
 
 def draw_extremes(
@@ -193,6 +214,24 @@ def _clean_of(model: Path, item: Item) -> CleanResult:
     )
 
 
+def _source_rate(text: str) -> int:
+    rate = int(text) if text.isdigit() else 0
+    if not 4000 <= rate <= 48_000:
+        raise argparse.ArgumentTypeError(f"should be 4000…48000 Hz, found {text!r}")
+    return rate
+
+
+def _limited_of(model: Path, source_rate: int, item: Item) -> LimitedResult:
+    noisy, clean, rate = pair(item)
+    network = Network(model, provider="cpu")
+    narrow_noisy, narrow_clean = (
+        fitted(at_rate(at_rate(s, rate, source_rate), source_rate, rate), len(s))
+        for s in (noisy, clean)
+    )
+    heard = [through(network, sound, rate).sound for sound in (noisy, narrow_noisy)]
+    return LimitedResult(*(pesq_or_lowest(clean, s, rate, "wb")[0] for s in (*heard, narrow_clean)))
+
+
 def _named_folder(text: str) -> tuple[str, Folder]:
     name, found, folder = text.partition("=")
     if not (name and found and folder):
@@ -215,6 +254,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--oracle", action="store_true", help="a row for the ideal mask at each model's setting")
     add("--clean", action="store_true", help="send only the clean clips through")
+    add(
+        "--limited",
+        type=_source_rate,
+        nargs="+",
+        default=[],
+        metavar="HZ",
+        help="what sources of these sample rates lose by each model, with --clean's table",
+    )
     add("--json", type=Path, help="write every figure of every clip here too")
     add("--markdown", type=Path, help="write the tables here too")
     add("--pictures", type=Path, metavar="DIR", help="draw the best, median and worst clip here")
@@ -233,17 +280,26 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     """
     found = items(args.folder)
     specs = {path: Network(path, provider="cpu").spec for path in args.models}
-    if not specs and (args.oracle or args.clean or args.pictures or args.record):
-        raise TrainingError("--oracle, --clean, --pictures and --record need a model")
+    if not specs and (args.oracle or args.clean or args.limited or args.pictures or args.record):
+        raise TrainingError("--oracle, --clean, --limited, --pictures and --record need a model")
     systems = {} if args.clean else _systems(specs, args.processed, args.oracle, found)
     scored = evaluate(systems, found, args.workers)
     clean = {_row_name(path, specs): evaluate_clean(path, found, args.workers) for path in specs}
-    text = "\n".join(([table(scored)] if scored else []) + ([clean_table(clean)] if clean else []))
+    limited = {
+        _row_name(path, specs): {
+            rate: evaluate_limited(path, found, rate, args.workers) for rate in args.limited
+        }
+        for path in (specs if args.limited else ())
+    }
+    tables = [table(scored)] if scored else []
+    tables += [clean_table(clean)] if clean else []
+    tables += [limited_table(limited)] if limited else []
+    text = "\n".join(tables)
     tell(text)
     if args.markdown:
         replace_file(args.markdown, text.encode())
     if args.json:
-        replace_file(args.json, json.dumps(told(scored, clean), indent=1).encode())
+        replace_file(args.json, json.dumps(told(scored, clean, limited), indent=1).encode())
     if args.pictures:
         for name, (system, spec) in systems.items():
             if name != UNPROCESSED and spec is not None:

@@ -43,6 +43,21 @@ class CleanResult(NamedTuple):
     """``scores.octave_losses_db`` against it [dB]."""
 
 
+class LimitedResult(NamedTuple):
+    """What a narrow source costs a model: PESQ-WB against the whole clean speech."""
+
+    whole: float
+    """After the model, of the clip as it is."""
+    limited: float
+    """After the model, of the clip through the narrow source."""
+    limit: float
+    """Of the clean speech itself through it."""
+
+
+# PESQ's own scale ends here: clean speech against itself.
+_BEST_PESQ_WB = 4.64
+
+
 def table(systems: Mapping[str, Sequence[Clip]]) -> str:
     """Markdown: the means of every system, each figure by SNR, and what went wrong."""
     lines = [row("system", *HEADINGS), rule(len(HEADINGS))]
@@ -103,6 +118,18 @@ def clean_table(results: Mapping[str, Sequence[CleanResult]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def limited_table(results: Mapping[str, Mapping[int, Sequence[LimitedResult]]]) -> str:
+    """Markdown: what each model loses of narrow sources beside what these lose themselves."""
+    headings = ("source [Hz]", "whole clips", "narrow clips", "lost", "lost by clean speech itself")
+    lines = [row("PESQ-WB", *headings), rule(len(headings))]
+    for name, by_rate in results.items():
+        for rate, clips in by_rate.items():
+            whole, limited, limit = np.mean(clips, axis=0)
+            cells = (whole, limited, whole - limited, _BEST_PESQ_WB - limit)
+            lines.append(row(name, str(rate), *(text(cell, 2) for cell in cells)))
+    return "\n".join(lines) + "\n"
+
+
 def means(clips: Sequence[Clip]) -> Scores:
     """Mean of each figure over the clips that have it."""
     with warnings.catch_warnings():
@@ -131,7 +158,9 @@ def clean_summary(results: Sequence[CleanResult]) -> dict[str, float]:
 
 
 def told(
-    systems: Mapping[str, Sequence[Clip]], clean: Mapping[str, Sequence[CleanResult]]
+    systems: Mapping[str, Sequence[Clip]],
+    clean: Mapping[str, Sequence[CleanResult]],
+    limited: Mapping[str, Mapping[int, Sequence[LimitedResult]]] | None = None,
 ) -> dict[str, Any]:
     """Everything that was measured, ready for JSON; figures that do not apply are null."""
     return {
@@ -157,6 +186,13 @@ def told(
         "clean": {
             name: {"mean": clean_summary(results), "clips": [_clean_plain(r) for r in results]}
             for name, results in clean.items()
+        },
+        "limited": {
+            name: {
+                str(rate): [{k: round(v, 4) for k, v in clip._asdict().items()} for clip in clips]
+                for rate, clips in by_rate.items()
+            }
+            for name, by_rate in (limited or {}).items()
         },
     }
 

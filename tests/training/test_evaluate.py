@@ -147,6 +147,25 @@ def test_clean_clips_alone(test_set):
     assert told[0].endswith(f"| identity | {octaves}\n")
 
 
+def test_narrow_sources_lose_what_their_limit_takes(test_set):
+    """A gain of 1 at 48 kHz adds nothing to what the source lost itself."""
+    model = onnx_models.write_identity(test_set / "identity.onnx", onnx_models.FULLBAND)
+    told: list[str] = []
+    wanted = ("--clean", "--limited", "8000", "16000", "--workers=1", f"--json={test_set / 'j'}")
+    evaluate.run(parsed(model, test_set, *wanted), told.append)
+    lines = told[0].split("| PESQ-WB | source [Hz] |")[1].splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == ["8000", "16000"]
+    found = json.loads((test_set / "j").read_text())["limited"]["identity"]
+    for rate in ("8000", "16000"):
+        for clip in found[rate]:
+            assert set(clip) == {"whole", "limited", "limit"}
+            assert clip["whole"] - clip["limited"] < 4.64 - clip["limit"] + 0.05
+    # This voice has next to nothing above 4 kHz to lose.
+    assert min(clip["limit"] for clip in found["8000"]) > 4.0
+    with pytest.raises(SystemExit):
+        parsed(model, test_set, "--limited", "3000")
+
+
 def test_silence_does_not_end_an_evaluation(rng):
     clean = voice(rng, 3.0, 16_000)
     scores, problems = score(clean, np.zeros_like(clean), 16_000)
