@@ -26,6 +26,9 @@ LOWEST_SI_SDR_DB = -40.0
 _VOICE_DB = 25.0
 
 _START_FRAME_S, _PAUSE_S, _START_S = 0.01, 0.2, 0.05
+
+# A breath is no word: what is at least this near to the speech's mean power begins one.
+_START_DB = 15.0
 _GONE = 1e-2
 """What is left of a word start that cannot be found: 40 dB lost are as bad as all."""
 
@@ -157,7 +160,7 @@ def word_starts(clean: Float, rate: int) -> list[int]:
     power = np.mean(np.square(frames, dtype=np.float64), axis=1)
     if not power.any():
         return []
-    voiced = power > power.mean() * 10.0 ** (-_VOICE_DB / 10.0)
+    voiced = power > power.mean() * 10.0 ** (-_START_DB / 10.0)
     pause = round(_PAUSE_S / _START_FRAME_S)
     starts = np.flatnonzero(voiced).tolist()
     return [k * size for k in starts if k >= pause and not voiced[k - pause : k].any()]
