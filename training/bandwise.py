@@ -41,12 +41,19 @@ FOLD = 4
 """Bands for each place where LSTMs are shared."""
 
 
+_Shape = tuple[int | None, ...]
+
+
 class Fold(keras.layers.Layer):
     """Places as clips of their own: (batch, time, places, n) to (batch · places, time, n)."""
 
     def call(self, seen: Any) -> Any:
         time, n = shape_of(seen)[1], seen.shape[-1]
         return ops.reshape(ops.transpose(seen, (0, 2, 1, 3)), (-1, time, n))
+
+    def compute_output_shape(self, input_shape: _Shape) -> _Shape:
+        """Told, since Keras on JAX cannot find out: the time is open."""
+        return (None, input_shape[1], input_shape[3])
 
 
 class Unfold(keras.layers.Layer):
@@ -55,6 +62,10 @@ class Unfold(keras.layers.Layer):
     def call(self, folded: Any, like: Any) -> Any:
         time, places, n = shape_of(like)[1], like.shape[2], folded.shape[-1]
         return ops.transpose(ops.reshape(folded, (-1, places, time, n)), (0, 2, 1, 3))
+
+    def compute_output_shape(self, folded_shape: _Shape, like_shape: _Shape) -> _Shape:
+        """As of ``Fold``."""
+        return (*like_shape[:3], folded_shape[-1])
 
 
 class Turn(keras.layers.Layer):
@@ -90,6 +101,10 @@ class Flat(keras.layers.Layer):
         parts = ops.reshape(taps, (-1, bins, 2, n // 2))
         parts = ops.transpose(parts, (0, 3, 1, 2))
         return ops.reshape(parts, (-1, shape_of(taps)[1], n * bins))
+
+    def compute_output_shape(self, input_shape: _Shape) -> _Shape:
+        """As of ``Fold``."""
+        return (*input_shape[:2], (input_shape[2] or 0) * (input_shape[3] or 0))
 
 
 class Channel(keras.layers.Layer):
