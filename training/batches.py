@@ -82,15 +82,18 @@ def make_batch(mixtures: list[Mixture], spec: ModelSpec, waves: bool = False) ->
     )
 
 
-def batch_of(step: int) -> int:
+def batch_of(step: int, echo: int = 2) -> int:
     """Number of the batch to learn from at a step: new and known ones in turn.
+
+    ``echo`` is how often each is learnt from.
 
     Examples
     --------
     >>> [batch_of(step) for step in (0, 1, 2, 3, 40, 41)]
     [0, 0, 1, 0, 20, 4]
     """
-    return step // 2 if step % 2 == 0 else max(0, step // 2 - _ECHO)
+    new, again = divmod(step, echo)
+    return max(0, new - _ECHO * again)
 
 
 class Supply(Protocol):
@@ -103,8 +106,8 @@ class Supply(Protocol):
 class Batches:
     """An endless supply: ``batches[k]`` is batch k.
 
-    ``ahead`` serves each batch twice, some updates apart: mixing takes nearly as long as
-    learning, and a mixture seen twice is still far from known by heart (Choi et al. 2019,
+    ``ahead`` serves each batch ``echo`` times, some updates apart: mixing takes nearly as long
+    as learning, and a mixture seen twice is still far from known by heart (Choi et al. 2019,
     "Faster neural network training with data echoing").
 
     Parameters
@@ -123,7 +126,9 @@ class Batches:
         n_frames: int,
         seed: int,
         waves: bool = False,
+        echo: int = 2,
     ) -> None:
+        self.echo = echo
         self._mixer, self._spec, self._waves = mixer, spec, waves
         self._n_clips, self._n_samples, self._seed = n_clips, n_frames * spec.hop, seed
 
@@ -139,10 +144,10 @@ class Batches:
     def _in_turn(self, step: int) -> Iterator[Batch]:
         recent: dict[int, Batch] = {}
         for now in count(step):
-            k = batch_of(now)
+            k = batch_of(now, self.echo)
             batch = recent[k] if k in recent else self[k]
             recent[k] = batch
-            recent.pop(now // 2 - _ECHO - 1, None)
+            recent.pop(now // self.echo - _ECHO * (self.echo - 1) - 1, None)
             yield batch
 
 

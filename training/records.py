@@ -28,7 +28,7 @@ EVENTS = "tensorboard"
 CATALOGUE = "catalogue.sqlite"
 """Names in the run's folder."""
 
-# A batch is learnt from a second time some updates after the first; then it is forgotten.
+# A batch is learnt from again some updates after the first time; then it is forgotten.
 _REMEMBERED = 32
 
 Pair = tuple[str, str]
@@ -155,12 +155,12 @@ class PairedBatches(Batches):
         self._met = []
         batch = super().__getitem__(k)
         self.pairs[k] = self._met
-        self.pairs.pop(k - _REMEMBERED, None)
+        self.pairs.pop(k - _REMEMBERED * self.echo, None)
         return batch
 
     def met(self, step: int) -> list[Pair]:
         """Which recordings were heard together in what was learnt from at ``step``."""
-        return self.pairs[batch_of(step)]
+        return self.pairs[batch_of(step, self.echo)]
 
 
 class Register:

@@ -92,8 +92,11 @@ class Batch:
     clips: int = 48
     frames: int = 96
     """Of a clip: the length of the sequences."""
+    echo: int = 2
+    """How often a batch is learnt from, some updates apart. Ready mixtures know no echo."""
 
     def __post_init__(self) -> None:
+        _within("batch.echo", self.echo, 1, 8)
         _within("batch.clips", self.clips, 1, 100_000)
         _within("batch.frames", self.frames, 1, 1_000_000)
 

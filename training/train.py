@@ -594,7 +594,7 @@ def _supplies(
     spec, size = chosen.model, (chosen.batch.clips, chosen.batch.frames)
     speech, noise, _ = sides[0]
     return (
-        PairedBatches(mixers[0], spec, *size, seed=2 * chosen.seed, waves=waves),
+        PairedBatches(mixers[0], spec, *size, 2 * chosen.seed, waves, chosen.batch.echo),
         Batches(mixers[1], spec, *size, seed=2 * chosen.seed + 1, waves=waves),
         speech,
         noise,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -91,11 +92,32 @@ def test_statistics_are_of_each_bin(mixer):
     np.testing.assert_allclose(deviation_db, frames.std(axis=0), rtol=1e-4)
 
 
-def test_every_batch_is_seen_twice_some_updates_apart():
-    seen = [batch_of(step) for step in range(400)]
-    for k in range(1, 150):
-        first, second = (step for step, batch in enumerate(seen) if batch == k)
-        assert second - first > 30
+@pytest.mark.parametrize("echo", [1, 2, 4])
+def test_every_batch_is_seen_so_often_some_updates_apart(echo):
+    seen = [batch_of(step, echo) for step in range(400 * echo)]
+    for k in range(1, 300):
+        steps = [step for step, batch in enumerate(seen) if batch == k]
+        assert len(steps) == echo
+        assert all(later - earlier > 15 * echo for earlier, later in pairwise(steps))
+
+
+def test_an_echo_is_the_very_batch(mixer, monkeypatch):
+    batches = Batches(mixer, CLASSIC, 2, 20, seed=3, echo=3)
+    supply = batches.ahead(0)
+    served = [next(supply) for _ in range(120)]
+    supply.close()
+    made = []
+    monkeypatch.setattr(mixer, "draw", lambda *a, draw=mixer.draw: made.append(1) or draw(*a))
+    for step in (0, 97, 98, 119):
+        wanted = batches[batch_of(step, 3)].noisy_db
+        np.testing.assert_array_equal(served[step].noisy_db, wanted)
+    # Of 40 batches each was mixed once.
+    made.clear()
+    supply = batches.ahead(0)
+    for _ in range(120):
+        next(supply)
+    supply.close()
+    assert 2 * 40 <= len(made) <= 2 * (40 + 5)
 
 
 def test_the_bins_above_count_as_one_or_not_at_all(rng):
