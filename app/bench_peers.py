@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from training.evaluate import UNPROCESSED, evaluate
         from training.peers import HOP, PEERS, installed, started
-        from training.systems import ModelFile, PeerProgram, Unprocessed, items
+        from training.systems import ModelFile, PeerProgram, Unprocessed, items, read
     except ModuleNotFoundError as error:
         raise MissingPackages(
             f"bench --peers needs {error.name}: install denoise-app with the extra 'train'"
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(args.peers) if args.peers else _own_test_set(Path(made))
         found = items(folder)
         scored = evaluate(systems, found)
-        rate_of = {item.name: _rate(item.clean) for item in found}
+        rate_of = {item.name: read(item.clean)[1] for item in found}
     contenders = [ours(network) for network in networks.values()]
     contenders += [Contender(name, HOP, SAMPLE_RATE, started(name)) for name in others]
     _, noisy = noisy_voice()
@@ -101,12 +101,6 @@ def _own_test_set(folder: Path) -> Path:
         lines.append(f"{name},{snr_db}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     return folder
-
-
-def _rate(path: Path) -> int:
-    import soundfile
-
-    return int(soundfile.info(path).samplerate)
 
 
 def _told(

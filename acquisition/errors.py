@@ -1,0 +1,7 @@
+"""What can go wrong while gathering, one line each."""
+
+from __future__ import annotations
+
+
+class AcquisitionError(Exception):
+    """Something that cannot be gathered: a server, a file, or a place to put it."""

@@ -1,0 +1,253 @@
+"""Against a real server that drops lines, refuses, changes its mind and lies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from acquisition.downloads import Manners, Visitor
+from acquisition.errors import AcquisitionError
+from tests.acquisition.web import Site, drop_after, hang_up, serving, status
+
+BRISK = Manners(pause_s=(0.0, 0.0), tries=4, back_off_s=0.01, longest_wait_s=3.0, timeout_s=5.0)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def content(rng: np.random.Generator) -> bytes:
+    return rng.bytes(300_000)
+
+
+@pytest.fixture
+def site(content):
+    with serving(Site(files={"/a.zip": content})) as site:
+        yield site
+
+
+@pytest.fixture
+def visitor():
+    with Visitor(BRISK) as visitor:
+        yield visitor
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_comes_whole_and_under_its_name_alone(site, visitor, content, tmp_path):
+    seen = []
+    path = tmp_path / "new" / "a.zip"
+    found = visitor.download(f"{site.at}/a.zip", path, progress=lambda *n: seen.append(n))
+    assert path.read_bytes() == content
+    assert (found.path, found.size, found.sha256) == (path, len(content), sha256(content))
+    assert seen[-1] == (len(content), len(content))
+    assert list(path.parent.iterdir()) == [path]
+    assert all(agent.startswith("denoise-app") for agent in site.agents)
+    # A second time nothing is asked, since its checksum is known now.
+    site.asked.clear()
+    assert visitor.download(f"{site.at}/a.zip", path, sha256=found.sha256) == found
+    assert site.asked == []
+
+
+def test_what_is_broken_off_goes_on_where_it_stopped(site, visitor, content, tmp_path):
+    site.faults["/a.zip"] = [
+        drop_after(100_000),
+        hang_up,
+        status(503),
+        drop_after(50_000),
+        status(429, Retry_After="0"),
+        drop_after(0),
+    ]
+    path = tmp_path / "a.zip"
+    visitor.download(f"{site.at}/a.zip", path, sha256=sha256(content))
+    assert path.read_bytes() == content
+    starts = [asked for _, asked in site.asked]
+    assert starts[0] == ""
+    assert starts[-1] == "bytes=150000-"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_server_without_ranges_begins_again(site, visitor, content, tmp_path):
+    site.ranges = False
+    site.faults["/a.zip"] = [drop_after(250_000), drop_after(10)]
+    path = tmp_path / "a.zip"
+    visitor.download(f"{site.at}/a.zip", path)
+    assert path.read_bytes() == content
+
+
+def test_a_file_that_changed_meanwhile_is_not_joined_with_its_old_beginning(
+    site, visitor, content, tmp_path
+):
+    site.faults["/a.zip"] = [drop_after(100_000), *[hang_up] * 4]
+    path = tmp_path / "a.zip"
+    with pytest.raises(AcquisitionError, match="given up after 4"):
+        visitor.download(f"{site.at}/a.zip", path)
+    assert (tmp_path / "a.zip.part").stat().st_size == 100_000
+    assert not path.exists()
+    site.files["/a.zip"] = content[::-1]
+    site.etags["/a.zip"] = '"2"'
+    visitor.download(f"{site.at}/a.zip", path)
+    assert path.read_bytes() == content[::-1]
+
+
+def test_what_another_address_left_is_not_taken_up(site, visitor, content, tmp_path):
+    site.files["/b.zip"] = content[::-1]
+    site.faults["/a.zip"] = [drop_after(100_000), *[hang_up] * 4]
+    with pytest.raises(AcquisitionError):
+        visitor.download(f"{site.at}/a.zip", tmp_path / "x.zip")
+    visitor.download(f"{site.at}/b.zip", tmp_path / "x.zip")
+    assert (tmp_path / "x.zip").read_bytes() == content[::-1]
+
+
+def test_a_server_that_asks_for_time_gets_it(site, visitor, tmp_path):
+    site.faults["/a.zip"] = [
+        status(503, Retry_After="1"),
+        status(429, Retry_After=formatdate(time.time() + 3, usegmt=True)),
+    ]
+    before = time.monotonic()
+    visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
+    assert 1.9 < time.monotonic() - before < 6.0
+    site.faults["/a.zip"] = [status(503, Retry_After="3600")]
+    with pytest.raises(AcquisitionError, match="answered 503; given up"):
+        visitor.download(f"{site.at}/a.zip", tmp_path / "b.zip")
+
+
+def test_one_request_at_a_time_with_a_pause(site, tmp_path):
+    manners = Manners(pause_s=(0.2, 0.3))
+    with Visitor(manners) as visitor:
+        before = time.monotonic()
+        for k in range(3):
+            visitor.download(f"{site.at}/a.zip", tmp_path / f"{k}.zip")
+        # robots.txt first: three pauses between four requests.
+        assert time.monotonic() - before > 0.6
+    assert site.busiest == 1
+
+
+def test_robots_txt_is_asked_first_and_honoured(site, visitor, tmp_path):
+    site.files["/robots.txt"] = b"User-agent: *\nDisallow: /private\nCrawl-delay: 0.5\n"
+    site.files["/private/a.zip"] = b"secret"
+    with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
+        visitor.download(f"{site.at}/private/a.zip", tmp_path / "a.zip")
+    with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
+        visitor.page(f"{site.at}/private/index.html")
+    assert site.asked == []
+    before = time.monotonic()
+    visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
+    assert time.monotonic() - before < 5.0
+
+
+def test_what_is_refused_is_told_at_once(site, visitor, tmp_path):
+    for path, code in (("/gone.zip", 404), ("/no.zip", 403)):
+        if code != 404:
+            site.faults[path] = [status(code)]
+        with pytest.raises(AcquisitionError, match=str(code)):
+            visitor.download(f"{site.at}{path}", tmp_path / "a.zip")
+    assert [path for path, _ in site.asked] == ["/gone.zip", "/no.zip"]
+    for url in ("ftp://127.0.0.1/a", "nonsense", "http://", "file:///etc/passwd"):
+        with pytest.raises(AcquisitionError, match="is no web address"):
+            visitor.download(url, tmp_path / "a.zip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_checksum_leaves_nothing(site, visitor, content, tmp_path):
+    path = tmp_path / "a.zip"
+    path.write_bytes(b"what was there before")
+    with pytest.raises(AcquisitionError, match="was expected"):
+        visitor.download(f"{site.at}/a.zip", path, sha256=sha256(b"another"))
+    assert path.read_bytes() == b"what was there before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_more_than_is_allowed_is_stored(site, visitor, tmp_path):
+    with pytest.raises(AcquisitionError, match="has 300000 bytes, 1000 are allowed"):
+        visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip", most_bytes=1000)
+
+    def endless(handler):  # says nothing of its size
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(bytes(10_000))
+
+    site.faults["/a.zip"] = [endless]
+    with pytest.raises(AcquisitionError, match="more than the 200000 bytes allowed"):
+        visitor.download(f"{site.at}/a.zip", tmp_path / "b.zip", most_bytes=200_000)
+    assert not (tmp_path / "b.zip").exists()
+
+
+def test_a_server_that_lies_about_parts_is_not_believed(site, visitor, content, tmp_path):
+    def another_part(handler):
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes 0-{len(content) - 1}/{len(content)}")
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    site.faults["/a.zip"] = [drop_after(100_000), another_part]
+    visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == content
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
+def test_a_full_disk_is_told_in_a_line_and_what_is_there_is_kept(site, content, tmp_path):
+    """A file system of 200 KiB, really full."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = 200 * 1024
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(disk)]
+    subprocess.run(mount, check=True)
+    try:
+        with Visitor(BRISK) as visitor:
+            with pytest.raises(AcquisitionError, match="cannot be stored: the disk is full"):
+                visitor.download(f"{site.at}/a.zip", disk / "a.zip")
+            assert not (disk / "a.zip").exists()
+            subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+            site.asked.clear()
+            visitor.download(f"{site.at}/a.zip", disk / "a.zip", sha256=sha256(content))
+        assert site.asked[0][1].startswith("bytes=")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_page_is_read_and_no_endless_one(site, visitor):
+    site.files["/index.html"] = "<p>¿Qué?</p>".encode()
+    assert visitor.page(f"{site.at}/index.html") == "<p>¿Qué?</p>"
+    site.files["/large.html"] = bytes(17 * 1024 * 1024)
+    with pytest.raises(AcquisitionError, match="larger than a page"):
+        visitor.page(f"{site.at}/large.html")
+
+
+def test_killed_at_any_moment_it_goes_on(site, content, tmp_path):
+    """SIGKILL at growing delays; the last run ends. Each byte is asked for about once."""
+    site.bytes_per_s = 200_000
+    path = tmp_path / "a.zip"
+    script = """
+import sys
+from pathlib import Path
+from acquisition.downloads import Manners, Visitor
+with Visitor(Manners(pause_s=(0.0, 0.0))) as visitor:
+    visitor.download(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+"""
+    command = [sys.executable, "-c", script, f"{site.at}/a.zip", str(path), sha256(content)]
+    for k in range(6):
+        process = subprocess.Popen(command, cwd=ROOT)
+        try:
+            process.wait(0.4 + 0.13 * k)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        assert not path.exists() or path.read_bytes() == content
+    site.bytes_per_s = 0.0
+    assert subprocess.run(command, cwd=ROOT, timeout=60).returncode == 0
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+    starts = [int(a.removeprefix("bytes=").rstrip("-") or 0) for _, a in site.asked]
+    assert starts == sorted(starts)
