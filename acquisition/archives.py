@@ -12,6 +12,7 @@ import lzma
 import os
 import secrets
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -164,12 +165,26 @@ def _copy(archive: Path, source: IO[bytes], path: Path, most: int) -> int:
     return size
 
 
+# A name of no letters ends in an IndexError of zipfile's own; numbers out of range in others.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,
+    ValueError,
+    OverflowError,
+)
+
+
 @contextmanager
 def _telling(archive: Path) -> Iterator[None]:
     """One line in place of each library's own errors."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
+    except _DAMAGED as error:
         raise AcquisitionError(f"{archive}: is no whole archive: {_one_line(error)}") from error
     except (NotImplementedError, RuntimeError) as error:  # a method that Python does not know
         raise AcquisitionError(f"{archive}: cannot be unpacked: {_one_line(error)}") from error

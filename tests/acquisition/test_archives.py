@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from acquisition.archives import Bounds, unpack
@@ -162,6 +162,7 @@ def test_damaged_archives_leave_nothing(tmp_path: Path, rng: np.random.Generator
     assert left(tmp_path) == set()
 
 
+@example(damage=[(399, 0)])  # a file without a name
 @given(damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6))
 def test_any_damage_is_an_error_of_ours_or_none(tmp_path_factory, damage) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
