@@ -46,6 +46,7 @@ from training.scores import (
     score,
     si_sdr_or_lowest,
     thesis_figures,
+    word_start_losses_db,
 )
 from training.systems import (
     Folder,
@@ -192,7 +193,8 @@ def _clip_of(system: System, spec: ModelSpec | None, lag: int, item: Item) -> Cl
         clean_db = frames(spec, clean, rate)
         accuracy, mse = thesis_figures(estimated_db[:, : spec.n_bins], clean_db[:, : spec.n_bins])
         scores = scores._replace(accuracy=accuracy, mse=mse)
-    return Clip(item, scores, problems, lag)
+    starts_db = tuple(word_start_losses_db(clean, heard, rate))
+    return Clip(item, scores, problems, lag, starts_db)
 
 
 def _clean_of(model: Path, item: Item) -> CleanResult:

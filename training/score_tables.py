@@ -25,6 +25,8 @@ class Clip(NamedTuple):
     """What could not be measured, and counts as lowest."""
     lag: int = 0
     """By which the system is late [samples at the item's rate]."""
+    starts_db: tuple[float, ...] = ()
+    """What each word start lost [dB]."""
 
 
 class CleanResult(NamedTuple):
@@ -131,10 +133,12 @@ def limited_table(results: Mapping[str, Mapping[int, Sequence[LimitedResult]]]) 
 
 
 def means(clips: Sequence[Clip]) -> Scores:
-    """Mean of each figure over the clips that have it."""
+    """Mean of each figure over the clips that have it; of word starts the median of all."""
+    starts_db = [loss_db for clip in clips for loss_db in clip.starts_db]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the mean of none is NaN, as told
-        return Scores(*np.nanmean([clip.scores for clip in clips], axis=0).tolist())
+        found = Scores(*np.nanmean([clip.scores for clip in clips], axis=0).tolist())
+    return found._replace(starts=float(np.median(starts_db))) if starts_db else found
 
 
 def summary(clips: Sequence[Clip]) -> dict[str, float | None]:

@@ -63,7 +63,8 @@ class Scores(NamedTuple):
     p808: float
     """DNSMOS P.808, 1…5."""
     starts: float = math.nan
-    """What word starts lose: ``word_start_losses_db``, the clip's median [dB]."""
+    """What word starts lose: the median of ``word_start_losses_db`` [dB]; of several clips, of
+    all of their starts."""
     accuracy: float = math.nan
     """The thesis's: share of the frames with voice whose loudest bin is that of the clean
     speech, 0…1, at a model's setting."""
@@ -122,9 +123,6 @@ def score(clean: Float, processed: Float, rate: int) -> tuple[Scores, tuple[str,
         bak=float(mos["bak_mos"]),
         ovrl=float(mos["ovrl_mos"]),
         p808=float(mos["p808_mos"]),
-        starts=float(np.median(lost))
-        if (lost := word_start_losses_db(clean, processed, rate))
-        else math.nan,
     )
     return scores, tuple(filter(None, (no_wide, no_narrow, no_distortion)))
 

@@ -248,7 +248,12 @@ def test_table_has_means_and_steps_of_snr():
     def scored(value: float, real_time: float) -> list[Clip]:
         found = [Item(str(k), snr, None, None) for k, snr in enumerate((-5.0, -5.0, 10.0))]
         return [
-            Clip(item, Scores(*[value + k] * 12, real_time), ("no PESQ-WB of silence",) * (k == 2))
+            Clip(
+                item,
+                Scores(*[value + k] * 9, starts=math.nan, real_time=real_time),
+                ("no PESQ-WB of silence",) * (k == 2),
+                starts_db=(1.0, 2.0, 40.0)[: k + 1],
+            )
             for k, item in enumerate(found)
         ]
 
@@ -261,6 +266,10 @@ def test_table_has_means_and_steps_of_snr():
     start = lines.index("**BAK** by SNR [dB]")
     assert lines[start + 2] == "| system | -5 | 10 |"
     assert lines[start + 5] == "| after | 2.50 | 4.00 |"
+    # Of word starts the median of all, so that one that is lost does not hide the others.
+    start = lines.index("**word starts [dB]** by SNR [dB]")
+    assert lines[start + 5] == "| after | 1.0 | 2.0 |"
+    assert score_tables.means(clips["after"]).starts == 1.5
     assert "before: 1 of 3 clips could not be scored in full" in text
     assert "- 2: no PESQ-WB of silence" in lines
     found = score_tables.told(clips, {})["systems"]
