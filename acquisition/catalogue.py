@@ -1,7 +1,8 @@
 """What was gathered and what was made of it: the project's SQLite catalogue.
 
 Five tables, named as in the thesis that this project continues, with columns added and
-none renamed. Not here: where sound comes from, and what training does with it.
+none renamed, one of rooms and one of books that are known of. Not here: where sound comes
+from, and what training does with it.
 
 Several processes may write at once. The file is in WAL mode, which needs a local disk: on
 a network share two machines would damage it.
@@ -19,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from acquisition.errors import AcquisitionError
 
 OK, DELETED = "OK", "DELETED"
 """Status of a row. Rows stay when a file goes: it was still learnt from."""
@@ -87,6 +90,35 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX noises_by_name ON noise_files (name)",
         "CREATE INDEX training_by_end ON training_track (end_checkpoint_id)",
     ),
+    (  # 3: how good a recording is, rooms, and which books a listing has shown
+        *(
+            f"ALTER TABLE audio_books_tracks ADD COLUMN track_{column} REAL"
+            for column in ("snr", "clipped", "bandwidth", "silence")
+        ),
+        *(
+            f"ALTER TABLE noise_files ADD COLUMN {column} REAL"
+            for column in ("clipped", "bandwidth", "silence")
+        ),
+        """CREATE TABLE room_responses (
+            id INTEGER PRIMARY KEY,
+            name TEXT NOT NULL, url TEXT, path TEXT, channels INTEGER, sample_rate INTEGER,
+            duration REAL,
+            status TEXT NOT NULL DEFAULT 'OK' CHECK (status IN ('OK', 'DELETED')),
+            insert_datetime TEXT NOT NULL,
+            licence TEXT, sha256 TEXT, split TEXT, source TEXT)""",
+        """CREATE TABLE listed_books (
+            id INTEGER PRIMARY KEY,
+            source TEXT NOT NULL, language TEXT NOT NULL, page INTEGER NOT NULL,
+            title TEXT NOT NULL, author TEXT, url TEXT NOT NULL, zip_url TEXT,
+            state TEXT NOT NULL DEFAULT 'LISTED'
+                CHECK (state IN ('LISTED', 'GATHERED', 'FAILED', 'NOTHING')),
+            reason TEXT,
+            insert_datetime TEXT NOT NULL,
+            UNIQUE (source, language, url))""",
+        "CREATE INDEX tracks_by_path ON audio_books_tracks (track_path)",
+        "CREATE INDEX noises_by_path ON noise_files (path)",
+        "CREATE INDEX rooms_by_path ON room_responses (path)",
+    ),
 )
 """What brings a file from each version to the next; its version is ``user_version``."""
 
@@ -99,10 +131,12 @@ _INSERTED = {
     "model_info": None,
     "model_checkpoint": "datetime",
     "training_track": "insert_datetime",
+    "room_responses": "insert_datetime",
+    "listed_books": "insert_datetime",
 }
 
 
-class CatalogueError(ValueError):
+class CatalogueError(AcquisitionError):
     """A catalogue that cannot be used, or a row that it does not take."""
 
 

@@ -143,7 +143,7 @@ class Visitor:
         AcquisitionError : the server does not give it, it is too large, its checksum is
             wrong, or it cannot be stored. What was fetched is kept, but for a wrong checksum
         """
-        if sha256 and path.is_file() and _sha256(path) == sha256:
+        if sha256 and path.is_file() and sha256_of(path) == sha256:
             return Downloaded(path, path.stat().st_size, sha256)
         self.allow(url)
         part = _Part(path, url)
@@ -156,7 +156,7 @@ class Visitor:
 
         self._patiently(url, fetch, part.size)
         with _storing(path):
-            found = _sha256(part.path)
+            found = sha256_of(part.path)
             if sha256 and found != sha256:
                 part.forget()
                 raise AcquisitionError(
@@ -373,7 +373,8 @@ def _host(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Checksum of a whole file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

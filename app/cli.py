@@ -17,7 +17,14 @@ from pathlib import Path
 from app import training
 from engine.errors import AudioFileError, DeviceError, ModelError, TrainingError
 
-_EXPECTED = (AudioFileError, DeviceError, ModelError, TrainingError, training.MissingPackages)
+_EXPECTED = (
+    AudioFileError,
+    DeviceError,
+    ModelError,
+    TrainingError,
+    training.MissingPackages,
+    training.NotGathered,
+)
 _DEFAULT_MODEL = "classic"
 
 # More threads than one per library would only compete with the sound callbacks.

@@ -6,8 +6,10 @@ set -eu
 # PortAudio, ALSA's way to the sound server, and a sound server for the demo.
 packages="libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils python3-venv"
 if [ "${1:-run}" = test ]; then
-    # A second sound server; the compiler is for one of the quality measures.
+    # A second sound server; the compiler is for one of the quality measures; the browser and
+    # the synthesiser are for gathering.
     packages="$packages pipewire pipewire-bin pipewire-pulse wireplumber dbus gcc python3-dev"
+    packages="$packages chromium chromium-driver espeak-ng"
 fi
 
 if ! command -v dpkg-query >/dev/null; then

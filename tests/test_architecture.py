@@ -33,14 +33,20 @@ ONLY_LATE = {"app": ("training", "acquisition"), "main": ("app",)}
 """What a room may import inside functions alone: starting it must not load these."""
 
 ROOMS = {
-    "numpy": ("engine/", "training/", "app/"),
+    "numpy": ("engine/", "training/", "app/", "acquisition/quality.py"),
     "tqdm": ("app/", "training/", "acquisition/"),
     # Runtime
     "onnxruntime": ("engine/network.py", "training/export.py"),
     "sounddevice": ("engine/devices.py",),
     "pulsectl": ("engine/sound_server.py",),
     "psutil": ("engine/sound_server.py", "app/"),
-    "soundfile": ("engine/audio_file.py", "training/", "app/demo.py", "app/bench_peers.py"),
+    "soundfile": (
+        "engine/audio_file.py",
+        "training/",
+        "app/demo.py",
+        "app/bench_peers.py",
+        "acquisition/tracks.py",
+    ),
     "av": ("engine/media_file.py", "training/degradations.py"),
     "matplotlib": ("app/picture.py", "training/"),
     "PySide6": ("app/",),
