@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SOURCES = {
+    "corpus": "open corpora of speech, noise and rooms",
     "local": "recordings that lie in a folder already",
 }
 """Name of a source, and of its module, and what it gives."""

@@ -128,6 +128,7 @@ class Visitor:
         sha256: str | None = None,
         most_bytes: int | None = None,
         progress: Callable[[int, int | None], object] = lambda done, size: None,
+        md5: str | None = None,
     ) -> Downloaded:
         """Fetch a file, or what is missing of it.
 
@@ -137,6 +138,7 @@ class Visitor:
         sha256 : of the whole file, where it is known; a file that is there and has it is kept
         most_bytes : it may not be larger
         progress : told how many bytes are there, and of how many, where that is known
+        md5 : of the whole file, where the source tells no better checksum
 
         Raises
         ------
@@ -157,11 +159,13 @@ class Visitor:
         self._patiently(url, fetch, part.size)
         with _storing(path):
             found = sha256_of(part.path)
-            if sha256 and found != sha256:
-                part.forget()
-                raise AcquisitionError(
-                    f"{url}: has the SHA-256 {found[:16]}…, {sha256[:16]}… was expected"
-                )
+            other = _digest(part.path, "md5") if md5 else None
+            for name, has, expected in (("SHA-256", found, sha256), ("MD5", other, md5)):
+                if has and expected and has != expected:
+                    part.forget()
+                    raise AcquisitionError(
+                        f"{url}: has the {name} {has[:16]}…, {expected[:16]}… was expected"
+                    )
             size = part.size()
             part.path.replace(path)
             part.forget()
@@ -375,8 +379,12 @@ def _host(url: str) -> str:
 
 def sha256_of(path: Path) -> str:
     """Checksum of a whole file, as hexadecimal digits."""
+    return _digest(path, "sha256")
+
+
+def _digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 @contextmanager
