@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SOURCES = {
+    "noise": "noises from a table of named recordings, through yt-dlp",
     "corpus": "open corpora of speech, noise and rooms",
     "local": "recordings that lie in a folder already",
 }

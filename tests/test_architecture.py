@@ -47,7 +47,7 @@ ROOMS = {
         "app/bench_peers.py",
         "acquisition/tracks.py",
     ),
-    "av": ("engine/media_file.py", "training/degradations.py"),
+    "av": ("engine/media_file.py", "training/degradations.py", "acquisition/noise.py"),
     "matplotlib": ("app/picture.py", "training/"),
     "PySide6": ("app/",),
     "pyqtgraph": ("app/",),
