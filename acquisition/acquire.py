@@ -14,6 +14,7 @@ SOURCES = {
     "noise": "noises from a table of named recordings, through yt-dlp",
     "corpus": "open corpora of speech, noise and rooms",
     "local": "recordings that lie in a folder already",
+    "synthetic": "speech that a synthesiser reads from a text",
 }
 """Name of a source, and of its module, and what it gives."""
 
