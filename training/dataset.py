@@ -20,7 +20,7 @@ from typing import Any
 
 from engine.errors import TrainingError
 from engine.spec import WINDOWS, ModelSpec
-from training import dataset_bench, dataset_mixed, dataset_pcm, thesis_layout
+from training import dataset_bench, dataset_mixed, dataset_pcm, dataset_sources, thesis_layout
 from training.dataset_build import (
     build_shards,
     opened,
@@ -34,8 +34,6 @@ from training.dataset_pcm import (
     Sound,
     SoundShard,
     collections,
-    in_catalogue,
-    in_folders,
     sound_shards,
 )
 from training.recordings import summary
@@ -67,12 +65,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     add("--speech", type=Path, nargs="+", default=[], help="folders of clean speech")
     add("--noise", type=Path, nargs="+", default=[], help="folders of noise")
     add("--rir", type=Path, nargs="*", default=[], help="folders of room impulse responses")
-    add(
-        "--catalogue",
-        type=Path,
-        metavar="SQLITE",
-        help="speech and noise that were gathered, beside any folders",
-    )
+    dataset_sources.add_arguments(parser)
     add(
         "--dataset",
         type=Path,
@@ -208,10 +201,11 @@ def build(args: argparse.Namespace) -> None:
 def _build_sound(args: argparse.Namespace, path: Path, sample_rate: int) -> None:
     """Layout pcm."""
     shards: list[SoundShard] = []
+    wanted = dataset_sources.wanted_of(args)
     for kind, folders in (("speech", args.speech), ("noise", args.noise), ("rooms", args.rir)):
-        files = in_folders(folders) if folders else []
-        if args.catalogue and kind != "rooms":
-            files += in_catalogue(args.catalogue, kind)
+        files = dataset_sources.in_folders(folders) if folders else []
+        if args.catalogue:
+            files += dataset_sources.in_catalogue(args.catalogue, kind, wanted)
         if files:
             shards += sound_shards(files, kind, sample_rate, args.shard_minutes)
     folder = shard_folder(path)

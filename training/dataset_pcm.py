@@ -20,14 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from acquisition.catalogue import OK, Catalogue, CatalogueError
 from engine.errors import TrainingError
 from engine.stft import Float
 from training.dataset_build import (
@@ -38,14 +37,13 @@ from training.dataset_build import (
     shard_name,
     write_file,
 )
+from training.dataset_sources import SoundFile
 from training.mixing import Mixer
 from training.recordings import (
     Collection,
     Recording,
     decode,
     name_of,
-    sound_files,
-    source_of,
     split,
 )
 from training.rooms import of_side
@@ -70,15 +68,6 @@ _PLACE = [("start", "<i8"), ("length", "<i8")]
 _IN_SHARD = np.dtype([*_SOUND, *_PLACE])
 _JOINED = np.dtype([*_SOUND, ("split", _TEXT), *_PLACE])
 _SHARDS = np.dtype([("file", _TEXT), *_PLACE])
-
-
-class SoundFile(NamedTuple):
-    """A file to be part of a dataset."""
-
-    path: Path
-    source: str
-    """The voice or the recording it was cut from; never on both sides of a split."""
-    licence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,60 +106,6 @@ class SoundShard:
         _store_samples(file, np.concatenate(sounds))
         file["recordings"] = np.array(rows, _IN_SHARD)
         file.create_dataset("skipped", data=skipped, shape=(len(skipped),), dtype=_TEXT)
-
-
-def in_folders(folders: Sequence[Path]) -> list[SoundFile]:
-    """All sound files below some folders, each once.
-
-    Raises TrainingError when a folder is missing or there is no sound file.
-    """
-    paths = list(dict.fromkeys(path.resolve() for path in sound_files(folders)))
-    if not paths:
-        raise TrainingError(f"no sound in {', '.join(map(str, folders))}")
-    licences = {folder: _licence(folder) for folder in {path.parent for path in paths}}
-    return [SoundFile(path, source_of(path), licences[path.parent]) for path in paths]
-
-
-def in_catalogue(path: Path, kind: str) -> list[SoundFile]:
-    """The tracks or noises of a catalogue whose status is OK.
-
-    Parameters
-    ----------
-    path : of the catalogue; paths in it are relative to its folder
-    kind : ``speech`` or ``noise``
-
-    Returns
-    -------
-    speech has its speaker as source or, where that is not known, its book. Files that
-    are not there any more are among them: a build names and skips those.
-
-    Raises
-    ------
-    engine.errors.TrainingError : no such catalogue, or nothing of the kind in it
-    """
-    if not path.is_file():
-        raise TrainingError(f"{path}: no such file")
-    try:
-        with Catalogue(path) as catalogue:
-            if kind == "speech":
-                rows = catalogue.find("audio_books_tracks", track_status=OK)
-                found = [(row["track_path"], row["speaker"] or _book(row), row) for row in rows]
-            else:
-                rows = catalogue.find("noise_files", status=OK)
-                found = [(row["path"], row["name"], row) for row in rows]
-    except CatalogueError as error:
-        raise TrainingError(str(error)) from error
-    folder = path.resolve().parent
-    files = [(folder / name, source, row["licence"]) for name, source, row in found if name]
-    if not files:
-        raise TrainingError(f"{path}: holds no file of {kind}")
-    return [
-        SoundFile(f.resolve(), source or source_of(f), terms or "") for f, source, terms in files
-    ]
-
-
-def _book(row: Any) -> str:
-    return "/".join(part for part in (row["book_author"], row["book_name"]) if part)
 
 
 def sound_shards(
@@ -452,15 +387,6 @@ def _store_samples(file: h5py.File, samples: NDArray[np.int16]) -> None:
 def _checksum(path: Path) -> str:
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _licence(folder: Path) -> str:
-    """The first line of a licence that lies in a folder, or nothing."""
-    for path in sorted(folder.iterdir()):
-        if path.stem.upper() in ("LICENSE", "LICENCE", "COPYING") and path.is_file():
-            lines = path.read_text("utf-8", errors="replace").splitlines()
-            return next((line.strip() for line in lines if line.strip()), "")
-    return ""
 
 
 def _duration_s(path: Path) -> float:

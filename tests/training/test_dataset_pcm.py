@@ -12,7 +12,8 @@ import pytest
 from acquisition.catalogue import Catalogue
 from engine.errors import TrainingError
 from training.dataset_build import shard_folder, write_file
-from training.dataset_pcm import Stored, collections, in_catalogue, in_folders, join, sound_shards
+from training.dataset_pcm import Stored, collections, join, sound_shards
+from training.dataset_sources import Wanted, in_catalogue, in_folders
 from training.mixing import Mixer
 from training.recordings import decode, load, split
 
@@ -239,6 +240,46 @@ def test_a_catalogue_says_what_is_there_and_whose_voice_it_is(catalogue, folders
     assert not sources[0] & sources[1]
     assert sum(len(side[1].recordings) for side in sides) == 6
     assert "gone.flac" in sides[0][0].skipped[0]
+
+
+def test_a_catalogue_gives_what_is_asked_for(folders, tmp_path):
+    path = tmp_path / "gathered.sqlite"
+    judged = [
+        ("wide", 40.0, 20_000, 0.0, "CC0-1.0"),
+        ("noisy", 12.0, 20_000, 0.0, "CC0-1.0"),
+        ("telephone", 40.0, 3_900, 0.0, "cc0-1.0"),
+        ("clipped", 40.0, 20_000, 0.01, "CC-BY-4.0"),
+        ("never-judged", None, None, None, None),
+    ]
+    with Catalogue(path) as made:
+        for name, snr, bandwidth, clipped, licence in judged:
+            made.add(
+                "audio_books_tracks",
+                track_name=name,
+                track_path=f"{name}.flac",
+                track_snr=snr,
+                track_bandwidth=bandwidth,
+                track_clipped=clipped,
+                licence=licence,
+            )
+        made.add("noise_files", name="brook", path="brook.wav", bandwidth=4000.0)
+        made.add("room_responses", name="hall", path="hall.wav", licence="CC0-1.0")
+
+    def names(**asked):
+        return [file.path.stem for file in in_catalogue(path, "speech", Wanted(**asked))]
+
+    everything = [name for name, *_ in judged]
+    assert names() == everything
+    assert names(snr_db=20.0) == ["wide", "telephone", "clipped"]
+    assert names(bandwidth_hz=8000.0) == ["wide", "noisy", "clipped"]
+    assert names(clipped=0.001) == ["wide", "noisy", "telephone"]
+    assert names(licences=("CC0-1.0",)) == ["wide", "noisy", "telephone"]
+    assert names(snr_db=20.0, bandwidth_hz=8000.0, clipped=0.001) == ["wide"]
+    # A narrow noise is a noise as well; its licence counts.
+    assert len(in_catalogue(path, "noise", Wanted(snr_db=20.0, bandwidth_hz=8000.0))) == 1
+    with pytest.raises(TrainingError, match="noise: none of its 1 is as wanted"):
+        in_catalogue(path, "noise", Wanted(licences=("CC0-1.0",)))
+    assert [file.source for file in in_catalogue(path, "rooms")] == ["hall"]
 
 
 def test_what_is_no_catalogue_is_refused(tmp_path):
