@@ -119,6 +119,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX noises_by_path ON noise_files (path)",
         "CREATE INDEX rooms_by_path ON room_responses (path)",
     ),
+    (  # 4: which recordings met, counted without sorting all that was learnt from
+        """CREATE INDEX training_by_pair
+            ON training_track (audio_book_track_id, noise_id, status, times)""",
+    ),
 )
 """What brings a file from each version to the next; its version is ``user_version``."""
 
@@ -228,6 +232,26 @@ class Catalogue:
         statement = f"SELECT * FROM {table} WHERE {where} ORDER BY rowid"
         with self._telling():
             return self._connection.execute(statement, tuple(columns.values())).fetchall()
+
+    def ask(self, statement: str, *values: Any) -> list[sqlite3.Row]:
+        """Rows that a SELECT gives, for what ``find`` cannot tell: sums, groups, joins.
+
+        Parameters
+        ----------
+        statement : ``?`` in it stand for the values, ``?1`` for the first wherever it is
+
+        Raises
+        ------
+        CatalogueError : it is wrong, is no SELECT, or would change anything
+        """
+        if statement.split(None, 1)[:1] not in (["SELECT"], ["WITH"]):
+            raise CatalogueError(f"{self.path}: only a SELECT can be asked, found {statement!r}")
+        with self._telling():
+            self._connection.execute("PRAGMA query_only = ON")
+            try:
+                return self._connection.execute(statement, values).fetchall()
+            finally:
+                self._connection.execute("PRAGMA query_only = OFF")
 
     def change(self, table: str, where: Mapping[str, Any], **columns: Any) -> int:
         """Give other values to the rows that have those of ``where``, and count them.

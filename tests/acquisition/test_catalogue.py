@@ -63,6 +63,26 @@ def test_rows_come_back_after_closing(path):
         assert len(opened.find("noise_files", url=None)) == 2
 
 
+def test_what_is_asked_only_reads(path):
+    hostile = "Robert'); DROP TABLE noise_files;--"
+    with Catalogue(path) as opened:
+        opened.add_all("noise_files", [{"name": hostile, "duration": k} for k in (1.0, 2.0)])
+        (row,) = opened.ask(
+            "SELECT count(*) AS n, total(duration) AS s FROM noise_files WHERE name = ?1", hostile
+        )
+        assert (row["n"], row["s"]) == (2, 3.0)
+        for statement, message in (
+            ("DELETE FROM noise_files", "only a SELECT"),
+            ("", "only a SELECT"),
+            ("WITH x AS (SELECT 1) DELETE FROM noise_files", "readonly"),
+            ("SELECT 1; DELETE FROM noise_files", "one statement"),
+            ("SELECT gone FROM noise_files", "no such column"),
+        ):
+            with pytest.raises(CatalogueError, match=message):
+                opened.ask(statement)
+        assert opened.change("noise_files", {"duration": 1.0}, duration=4.0) == 1
+
+
 def test_a_transaction_is_all_or_nothing(path):
     with Catalogue(path) as opened:
         with pytest.raises(CatalogueError), opened.transaction():
