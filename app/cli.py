@@ -15,10 +15,11 @@ from importlib import metadata
 from pathlib import Path
 
 from app import training
-from engine.errors import AudioFileError, DeviceError, ModelError, TrainingError
+from engine.errors import AudioFileError, ControlError, DeviceError, ModelError, TrainingError
 
 _EXPECTED = (
     AudioFileError,
+    ControlError,
     DeviceError,
     ModelError,
     TrainingError,
@@ -26,6 +27,14 @@ _EXPECTED = (
     training.NotGathered,
 )
 _DEFAULT_MODEL = "classic"
+_STEERING = {
+    "on": "clean the sound of the running session",
+    "off": "let it through as it is, at the same delay",
+    "toggle": "on if it is off, off if it is on",
+    "status": "how the running session does",
+}
+_MODULES = dict.fromkeys(_STEERING, "steering")
+"""Of commands that share one."""
 
 # More threads than one per library would only compete with the sound callbacks.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -44,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
             parser.print_usage(sys.stderr)
             _complain("say what to do: --device for live sound, or one of the commands (--help)")
             return 2
-        module = "live" if args.command is None else args.command
+        module = "live" if args.command is None else _MODULES.get(args.command, args.command)
         return int(importlib.import_module(f"app.{module}").run(args) or 0)
     except _EXPECTED as error:
         _complain(str(error))
@@ -98,6 +107,17 @@ def build_parser() -> argparse.ArgumentParser:
     file.add_argument("--picture", type=Path, metavar="PNG", help="draw spectrograms and gain")
     file.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
+    for name, what in _STEERING.items():
+        steered = _add_listing(commands, name, what)
+        if name == "on":
+            steered.add_argument(
+                "--limit",
+                type=_limit_db,
+                metavar="DB",
+                help="turn no frequency down by more than this [dB], 0…100",
+            )
+        else:
+            steered.set_defaults(limit=None)
     _add_listing(commands, "devices", "list inputs and outputs")
     _add_listing(commands, "models", "list the models that come with the program")
 
@@ -188,9 +208,14 @@ def _add_model_options(to: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_listing(commands: argparse._SubParsersAction, name: str, what: str) -> None:
-    command = commands.add_parser(name, help=what, description=f"{what.capitalize()}.")
+def _add_listing(
+    commands: argparse._SubParsersAction, name: str, what: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=what, description=f"{what.capitalize()}."
+    )
     command.add_argument("--json", action="store_true", help="print one JSON object")
+    return command
 
 
 def _limit_db(text: str) -> float:

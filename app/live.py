@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import models
+from app.steering import Steering
 from engine import devices
+from engine.control import ControlServer
 from engine.denoiser import Knobs
 from engine.live import LiveSession, Status
 from engine.network import Network, find
@@ -22,20 +24,28 @@ from engine.sound_server import MICROPHONE_NAME, SoundServer
 
 
 def run(args: argparse.Namespace) -> int:
-    """Clean the input device until told to stop; raises ModelError or DeviceError."""
+    """Clean the input device until told to stop.
+
+    Raises ModelError, DeviceError, or ControlError when a session runs already.
+    """
     stop = _stop_on_signals()
     network = Network(find(args.model, models.FOLDER), args.provider)
     source = devices.find("input", args.device or None)
-    with _output(args.output) as (output, shown):
+    about = {"input": source, "model": network.spec.name, "provider": network.provider}
+    steering = Steering(about)
+    with ControlServer(steering.answer), _output(args.output) as (output, shown):
+        about["output"] = shown
         outputs = [output]
         if args.monitor:
             outputs.append(devices.find("output", None))
         with LiveSession(network, source, outputs, Knobs(limit_db=args.limit)) as session:
-            _announce(args.json, network, source, shown)
+            steering.session = session
+            _announce(args.json, about)
             # The first line comes with the first sound: programs wait for it.
             session.wait_until_running(1.0)
             while not stop.is_set():
-                _report(args.json, session.status())
+                steering.status = session.status()
+                _report(args.json, steering.status)
                 stop.wait(1.0)
     if args.json:
         _say(json.dumps({"state": "stopped"}))
@@ -69,20 +79,13 @@ def _output(name: str | None) -> Iterator[tuple[str, str]]:
                 microphone.remove()
 
 
-def _announce(as_json: bool, network: Network, source: str, output: str) -> None:
+def _announce(as_json: bool, about: dict[str, str]) -> None:
     if as_json:
-        started = {
-            "state": "started",
-            "input": source,
-            "output": output,
-            "model": network.spec.name,
-            "provider": network.provider,
-        }
-        _say(json.dumps(started))
+        _say(json.dumps({"state": "started", **about}))
     else:
         _say(
-            f"Cleaning {source} with {network.spec.name} on {network.provider}. "
-            f"Pick “{output}” in your call app. Ctrl-C ends."
+            f"Cleaning {about['input']} with {about['model']} on {about['provider']}. "
+            f"Pick “{about['output']}” in your call app. Ctrl-C ends."
         )
 
 

@@ -19,5 +19,9 @@ class DeviceError(Exception):
     """A sound device or sound server that is missing or refused."""
 
 
+class ControlError(Exception):
+    """A running session that cannot be asked, or another one that runs already."""
+
+
 class TrainingError(ValueError):
     """Data, settings or a run that no model can be made of."""

@@ -275,6 +275,36 @@ def test_a_second_instance_is_refused(server: PrivateServer, tmp_path: Path) -> 
         assert session.stop() == 0
 
 
+def test_the_running_session_is_steered(server: PrivateServer) -> None:
+    rain, _ = sf.read(CLIPS / "rain.flac", dtype="float32")
+
+    def told(command: str) -> dict[str, Any]:
+        done = run(server, command, "--json")
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    with Session(server, "room.monitor") as session:
+        session.wait_for("running")
+        player = server.play(np.tile(rain, 4), "room")
+        time.sleep(3.0)  # until the model knows the rain
+        levels_dbfs = []
+        for command in ("status", "toggle", "on"):
+            assert told(command)["on"] is (command != "toggle")
+            time.sleep(0.5)
+            call_app = server.record("denoise_app_microphone")
+            time.sleep(2.0)
+            levels_dbfs.append(level_dbfs(call_app.stop()[SAMPLE_RATE // 2 :]))
+        assert told("status")["state"] == "running"
+        player.kill()
+        player.wait()
+        assert session.stop() == 0
+    cleaned, through, again = levels_dbfs
+    assert through > max(cleaned, again) + 15, levels_dbfs
+    done = run(server, "status")
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith("denoise-app: denoise-app is not running")
+
+
 def test_the_users_defaults_stay(server: PrivateServer, tmp_path: Path) -> None:
     server.control("set-default-source", "room.monitor")
     server.control("set-default-sink", "room")
