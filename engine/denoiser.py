@@ -33,6 +33,8 @@ class Knobs:
     """No bin is turned down by more than this [dB], 0…100; 0 changes nothing."""
     bypass: bool = False
     """Let the sound through as it is, delayed as if it had been cleaned."""
+    muted: bool = False
+    """Let nothing through."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.limit_db <= MAX_LIMIT_DB:

@@ -74,6 +74,7 @@ class Pipeline:
         self._dry = np.zeros(0, np.float32)  # as it came in, waiting for its clean twin
         self._skip = self.denoiser.latency  # leading silence of the denoiser's answer
         self._wet = 0.0 if self._through(self.knobs) else 1.0
+        self._open = 0.0 if self.knobs.muted else 1.0
         self.n_in = self.n_out = 0
 
     def process(self, block: Float) -> Float:
@@ -131,15 +132,25 @@ class Pipeline:
         n = len(cleaned)
         dry, self._dry = self._dry[:n], self._dry[n:]
         self.n_out += n
-        target = 0.0 if self._through(self.knobs) else 1.0
-        if n == 0 or self._wet == target == 1.0:
+        if n == 0:
             return cleaned
-        if self._wet == target == 0.0:
-            return dry.copy()
+        wet, self._wet = self._faded(self._wet, not self._through(self.knobs), n)
+        made = cleaned if wet is None else wet * cleaned + (1 - wet) * dry
+        if wet is None and self._wet == 0.0:
+            made = dry.copy()
+        loud, self._open = self._faded(self._open, not self.knobs.muted, n)
+        if loud is not None:
+            return loud * made
+        return made if self._open else np.zeros(n, np.float32)
+
+    def _faded(self, now: float, wanted: bool, n: int) -> tuple[Float | None, float]:
+        """Weights (n,) on the way to 1 or 0, None when that is reached; and the last of them."""
+        target = 1.0 if wanted else 0.0
+        if now == target:
+            return None, now
         steps = self._fade_step * np.arange(1, n + 1, dtype=np.float32)
-        wet = np.clip(self._wet + (steps if target else -steps), 0.0, 1.0).astype(np.float32)
-        self._wet = float(wet[-1])
-        return wet * cleaned + (1 - wet) * dry
+        weights = np.clip(now + (steps if wanted else -steps), 0.0, 1.0).astype(np.float32)
+        return weights, float(weights[-1])
 
     @staticmethod
     def _through(knobs: Knobs) -> bool:

@@ -286,6 +286,23 @@ def test_bypass_fades_in_aligned_and_then_is_the_input_and_fades_out_again(
     assert heard[on + fade - 1] == signal[on + fade - 1]
 
 
+@pytest.mark.parametrize("bypass", [False, True])
+def test_muted_nothing_comes_out_after_a_fade(spec: ModelSpec, bypass: bool) -> None:
+    rate = 48_000
+    signal = tone(300.0, rate, rate)
+    pipeline = Pipeline(Denoiser(Steady(whole_band(spec), 1.0)), rate)
+    blocks = np.array_split(signal, 100)
+    heard = [pipeline.process(block) for block in blocks[:50]]
+    pipeline.knobs = Knobs(bypass=bypass, muted=True)
+    muted = np.concatenate([pipeline.process(block) for block in blocks[50:]])
+    # Two fades at once, of bypass and of muting, each of 20 ms.
+    assert np.abs(muted[rate // 50 :]).max() == 0.0
+    steps = np.abs(np.diff(np.concatenate([*heard, muted])))
+    assert steps.max() < 1.1 * np.abs(np.diff(signal)).max() + RIPPLE
+    silent = Pipeline(Denoiser(Steady(spec, 1.0), Knobs(muted=True)), rate)
+    assert np.abs(run(silent, signal, 480)).max() == 0.0
+
+
 @pytest.mark.parametrize("rate", [11025, 48000])
 @pytest.mark.parametrize("every", [3, 10, 50])
 def test_toggling_never_clicks(spec: ModelSpec, rate: int, every: int) -> None:
