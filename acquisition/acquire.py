@@ -13,6 +13,7 @@ from pathlib import Path
 SOURCES = {
     "noise": "noises from a table of named recordings, through yt-dlp",
     "corpus": "open corpora of speech, noise and rooms",
+    "librivox": "read books, from LibriVox, in any of its languages",
     "local": "recordings that lie in a folder already",
     "synthetic": "speech that a synthesiser reads from a text",
 }

@@ -48,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
             site.agents.add(self.headers.get("User-Agent", ""))
             if site.faults[path]:
                 site.faults[path].pop(0)(self)
+            elif self.path in site.files:  # with its query
+                self.give(site.files[self.path])
             elif path in site.files:
                 self.give(site.files[path])
             else:
