@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "measure how well a model is heard",
     "figures": "draw the curves of training runs side by side",
     "dataset": "make one file of folders of sound, and look into it",
+    "explore": "describe a catalogue: hours, rates, quality, and how it sounds in figures",
     "acquire": "gather speech, noise and rooms into a folder and its catalogue",
 }
 """Name of a command's module, and what the command does."""

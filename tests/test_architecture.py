@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "main": ("app",),
     "app": ("app", "engine", "models", "training", "acquisition"),
     "engine": ("engine",),
-    "training": ("training", "engine", "acquisition.catalogue"),
+    "training": ("training", "engine", "acquisition.catalogue", "acquisition.statistics"),
     "acquisition": ("acquisition",),
     "models": ("models",),
 }
