@@ -1,26 +1,20 @@
 """``denoise-app --device``: the engine without a window, until Ctrl-C.
 
-Prints a status line a second. Not here: the sound itself, which is ``engine.live``'s.
+Prints a status line a second. Not here: the session itself (``service``).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 
-import models
-from app.steering import Steering
-from engine import devices
+from app.service import Service, Wishes
 from engine.control import ControlServer
 from engine.denoiser import Knobs
-from engine.live import LiveSession, Status
-from engine.network import Network, find
-from engine.sound_server import MICROPHONE_NAME, SoundServer
+from engine.live import Status
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,55 +22,23 @@ def run(args: argparse.Namespace) -> int:
 
     Raises ModelError, DeviceError, or ControlError when a session runs already.
     """
-    stop = _stop_on_signals()
-    network = Network(find(args.model, models.FOLDER), args.provider)
-    source = devices.find("input", args.device or None)
-    about = {"input": source, "model": network.spec.name, "provider": network.provider}
-    steering = Steering(about)
-    with ControlServer(steering.answer), _output(args.output) as (output, shown):
-        about["output"] = shown
-        outputs = [output]
-        if args.monitor:
-            outputs.append(devices.find("output", None))
-        with LiveSession(network, source, outputs, Knobs(limit_db=args.limit)) as session:
-            steering.session = session
-            _announce(args.json, about)
-            # The first line comes with the first sound: programs wait for it.
-            session.wait_until_running(1.0)
-            while not stop.is_set():
-                steering.status = session.status()
-                _report(args.json, steering.status)
-                stop.wait(1.0)
+    wishes = Wishes(args.model, args.provider, args.device or None, args.output, args.monitor)
+    service = Service(wishes, Knobs(limit_db=args.limit))
+    _on_signals(service.stop)
+    with ControlServer(service.answer, service.picture):
+        service.run(
+            lambda about: _announce(args.json, about), lambda status: _report(args.json, status)
+        )
     if args.json:
         _say(json.dumps({"state": "stopped"}))
     return 0
 
 
-def _stop_on_signals() -> threading.Event:
+def _on_signals(stop: Callable[[], None]) -> None:
     """Ctrl-C, SIGTERM and a closed terminal end a session in order, as it is meant to end."""
-    stop = threading.Event()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last is not everywhere
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: stop.set())
-    return stop
-
-
-@contextlib.contextmanager
-def _output(name: str | None) -> Iterator[tuple[str, str]]:
-    """Where the clean sound goes: (name of the device to play to, what users pick)."""
-    if name is not None:
-        output = devices.find("output", name)
-        yield output, output
-    elif not devices.has_sound_server():
-        cable = devices.virtual_cable()
-        yield cable, cable
-    else:
-        with SoundServer() as server:
-            microphone = server.create_virtual_microphone(devices.SAMPLE_RATE)
-            try:
-                yield microphone.sink, MICROPHONE_NAME
-            finally:
-                microphone.remove()
+            signal.signal(getattr(signal, name), lambda *_: stop())
 
 
 def _announce(as_json: bool, about: dict[str, str]) -> None:

@@ -42,6 +42,7 @@ LONGEST = 64 * 1024
 """Of a request, and of what a client has left unread [bytes]."""
 MOST_CLIENTS = 256
 """At a time; further ones are told so and left."""
+MOST_WATCHERS = 8
 
 # Half a request for this long is no request.
 _PATIENCE_S = 10.0
@@ -49,6 +50,7 @@ _PATIENCE_S = 10.0
 _AT_ONCE = 16
 _REST_S = 0.002
 _POLL_S = 0.2
+_PICTURE_S = 1.0 / 30.0
 
 
 def folder() -> Path:
@@ -83,6 +85,8 @@ class ControlServer:
     ----------
     answer : called with each request, in the server's thread; what it raises as ValueError or
         ControlError becomes an error object, so does anything else, but logged
+    picture : called some thirty times a second while somebody watches (``{"do": "watch"}``);
+        what it returns is sent to them, or not, where one has not read the last yet
     at : folder of the socket (default: ``folder()``)
     unix : whether to use a Unix socket; None: where the system has them
 
@@ -94,10 +98,12 @@ class ControlServer:
     def __init__(
         self,
         answer: Callable[[Request], Answer],
+        picture: Callable[[], Answer] | None = None,
         at: Path | None = None,
         unix: bool | None = None,
     ) -> None:
         self._answer = answer
+        self._picture = picture
         self._at = at
         self._unix = hasattr(socket, "AF_UNIX") if unix is None else unix
         self._thread: threading.Thread | None = None
@@ -170,18 +176,37 @@ class ControlServer:
         return listener
 
     def _serve(self) -> None:
+        due_s = 0.0
         while not self._stopping:
-            ready = self._selector.select(_POLL_S)
+            watchers = [client for client in self._clients if client.watches]
+            ready = self._selector.select(_PICTURE_S / 2 if watchers else _POLL_S)
             for key, _ in ready[:_AT_ONCE]:
                 if key.data is None:
                     self._admit()
                 else:
                     self._attend(key.data)
             now = time.monotonic()
+            if watchers and now >= due_s:
+                due_s = now + _PICTURE_S
+                self._show(watchers)
             for client in [one for one in self._clients if one.is_late(now)]:
                 self._leave(client)
             if ready:
                 time.sleep(_REST_S)
+
+    def _show(self, watchers: list[_Client]) -> None:
+        """One picture for all: who has not taken the last one misses this one."""
+        ready = [client for client in watchers if client.flush() and not client.unread]
+        if self._picture is None or not ready:
+            return
+        try:
+            data = json.dumps({"ok": True, "picture": self._picture()}).encode() + b"\n"
+        except Exception:
+            log.exception("a picture failed")
+            return
+        for client in ready:
+            if not client.send(data):
+                self._leave(client)
 
     def _admit(self) -> None:
         for _ in range(_AT_ONCE):
@@ -232,6 +257,11 @@ class ControlServer:
                 return {"ok": False, "error": "the secret is missing or wrong"}
             client.needs_secret = False
         request.pop("secret", None)
+        if request == {"do": "watch"} and self._picture is not None:
+            if sum(one.watches for one in self._clients) >= MOST_WATCHERS:
+                return {"ok": False, "error": f"{MOST_WATCHERS} programs watch already"}
+            client.watches = True
+            return {"ok": True}
         try:
             return {"ok": True, **self._answer(request)}
         except (ValueError, TypeError, ControlError) as error:
@@ -276,20 +306,34 @@ class ControlClient:
             request = {"secret": self._secret, **request}
         try:
             self._connection.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise ControlError(f"denoise-app does not answer: {error}") from error
+        answer = self._line()
+        if not answer.pop("ok", False):
+            raise ControlError(str(answer.get("error", "no reason given")))
+        return dict(answer)
+
+    def watch(self) -> Iterator[Answer]:
+        """Pictures as they come, until the session ends; raises ControlError as ``ask``."""
+        self.ask(do="watch")
+        while True:
+            told = self._line()
+            if "picture" in told:
+                yield told["picture"]
+
+    def _line(self) -> Answer:
+        try:
             while b"\n" not in self._rest:
                 more = self._connection.recv(LONGEST)
                 if not more:
                     raise ControlError("denoise-app has ended")
                 self._rest += more
             line, _, self._rest = self._rest.partition(b"\n")
-            answer = json.loads(line)
+            return dict(json.loads(line))
         except TimeoutError as error:
             raise ControlError("denoise-app does not answer") from error
         except (OSError, ValueError) as error:
             raise ControlError(f"denoise-app does not answer: {error}") from error
-        if not answer.pop("ok", False):
-            raise ControlError(str(answer.get("error", "no reason given")))
-        return dict(answer)
 
     def _connect(self, place: _Place, timeout_s: float) -> socket.socket:
         if place.port.exists():
@@ -334,6 +378,9 @@ class _Client:
     def __init__(self, connection: socket.socket, needs_secret: bool) -> None:
         self.connection = connection
         self.needs_secret = needs_secret
+        self.watches = False
+        self.unread = b""
+        """What the other side had no room for."""
         self._buffer = bytearray()
         self._since_s = 0.0
 
@@ -364,12 +411,25 @@ class _Client:
             raise _TooLong
 
     def say(self, answer: Answer) -> bool:
-        """Send a line; False when the client has not read what it was sent before."""
-        data = json.dumps(answer).encode() + b"\n"
-        try:
-            return self.connection.send(data) == len(data)
-        except OSError:
-            return False
+        """Send a line; False as ``send``."""
+        return self.flush() and self.send(json.dumps(answer).encode() + b"\n")
+
+    def send(self, data: bytes) -> bool:
+        """Send or keep for later; False when the client is gone or leaves too much unread."""
+        self.unread += data
+        return self.flush() and len(self.unread) <= LONGEST
+
+    def flush(self) -> bool:
+        """Send what is kept, as far as there is room; False when the client is gone."""
+        while self.unread:
+            try:
+                sent = self.connection.send(self.unread)
+            except BlockingIOError:
+                break
+            except OSError:
+                return False
+            self.unread = self.unread[sent:]
+        return True
 
     def is_late(self, now_s: float) -> bool:
         """Whether it began a request and does not end it."""

@@ -90,6 +90,14 @@ def find(kind: str, name: str | None) -> str:
     return (exact or fitting)[0].name
 
 
+def heard() -> str | None:
+    """The input that this process records, where a sound server may have moved it; else None."""
+    if not has_sound_server():
+        return None
+    with SoundServer() as server:
+        return server.heard_by(os.getpid())
+
+
 def virtual_cable() -> str:
     """The cable driver that makes a virtual microphone where no sound server can.
 

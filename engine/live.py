@@ -118,6 +118,7 @@ class LiveSession:
         self._levels = _Levels()
         self._skipped = 0  # captured samples never cleaned, to catch up
         self._catch_ups = 0
+        self._awaited = False
 
     @property
     def knobs(self) -> Knobs:
@@ -157,8 +158,14 @@ class LiveSession:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was played yet and nobody waited for it."""
+        return not (self._playbacks[0].ring.taken or self._awaited)
+
     def wait_until_running(self, timeout_s: float) -> bool:
         """Wait for the first clean sample to be played; False when it did not come in time."""
+        self._awaited = True
         deadline_s = time.monotonic() + timeout_s
         while not self._playbacks[0].ring.taken and time.monotonic() < deadline_s:
             time.sleep(0.01)

@@ -92,6 +92,15 @@ class SoundServer:
             ]
         return found
 
+    def heard_by(self, process: int) -> str | None:
+        """Name of the source that a process records, by its number; None: none."""
+        with _server_errors("asking what is recorded"):
+            names = {source.index: source.name for source in self._pulse.source_list()}
+            for stream in self._pulse.source_output_list():
+                if stream.proplist.get("application.process.id") == str(process):
+                    return str(names.get(stream.source)) if stream.source in names else None
+        return None
+
     def find(self, kind: str, name: str | None) -> ServerDevice:
         """The device meant by a name, a description or a part of either.
 

@@ -34,13 +34,13 @@ def answer(request):
 
 @pytest.fixture(params=[True, False], ids=["unix", "port"])
 def at(request, tmp_path):
-    with ControlServer(answer, tmp_path, unix=request.param):
+    with ControlServer(answer, at=tmp_path, unix=request.param):
         yield tmp_path
 
 
 @pytest.fixture
 def unix(tmp_path):
-    with ControlServer(answer, tmp_path):
+    with ControlServer(answer, at=tmp_path):
         yield tmp_path
 
 
@@ -78,7 +78,7 @@ def test_nobody_else_may_read_what_lies_there(at):
 
 
 def test_without_the_secret_a_port_says_nothing(tmp_path):
-    with ControlServer(answer, tmp_path, unix=False):
+    with ControlServer(answer, at=tmp_path, unix=False):
         told = json.loads((tmp_path / "port.json").read_text())
         for secret in ("", "0" * 32, None):
             with socket.create_connection(("127.0.0.1", told["port"]), 5.0) as connection:
@@ -88,25 +88,67 @@ def test_without_the_secret_a_port_says_nothing(tmp_path):
 
 def test_there_is_one_session(at):
     with pytest.raises(ControlError, match="already runs"):
-        ControlServer(answer, at).start()
+        ControlServer(answer, at=at).start()
     with ControlClient(at) as client:
         assert client.ask(do="still") == {"asked": {"do": "still"}}
+
+
+def test_pictures_come_to_who_watches(tmp_path):
+    shown = iter(range(10_000))
+    with ControlServer(answer, lambda: {"number": next(shown)}, at=tmp_path):
+        time.sleep(0.2)
+        with ControlClient(tmp_path) as client, connected(tmp_path) as sleeper:
+            sleeper.sendall(b'{"do": "watch"}\n')
+            seen = [one["number"] for one, _ in zip(client.watch(), range(30), strict=False)]
+            # Nobody was shown anything before, and nothing twice or in another order.
+            assert seen == list(range(seen[0], seen[0] + 30))
+            assert seen[0] < 3
+        with ControlClient(tmp_path) as client:
+            assert client.ask(do="x") == {"asked": {"do": "x"}}
+
+
+def test_who_does_not_look_misses_pictures_and_stays(tmp_path):
+    with (
+        ControlServer(answer, lambda: {"data": "a" * 30_000}, at=tmp_path),
+        connected(tmp_path) as sleeper,
+        ControlClient(tmp_path) as client,
+    ):
+        sleeper.sendall(b'{"do": "watch"}\n')
+        assert len([one for one, _ in zip(client.watch(), range(60), strict=False)]) == 60
+        sleeper.sendall(b'{"do": "still here"}\n')
+        told = b""
+        while b"still here" not in told:
+            told = told[-100:] + sleeper.recv(65536)
+
+
+def test_few_may_watch(tmp_path):
+    with ControlServer(answer, dict, at=tmp_path):
+        crowd = [ControlClient(tmp_path) for _ in range(9)]
+        try:
+            for one in crowd[:8]:
+                one.ask(do="watch")
+            with pytest.raises(ControlError, match="8 programs watch already"):
+                crowd[8].ask(do="watch")
+        finally:
+            for one in crowd:
+                one.__exit__()
 
 
 def test_what_a_killed_session_left_is_no_hindrance(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from engine.control import ControlServer\n"
-        f"ControlServer(lambda r: {{}}, Path({str(tmp_path)!r})).start(); print('up', flush=True)\n"
+        f"at = Path({str(tmp_path)!r})\n"
+        "ControlServer(lambda r: {}, at=at).start(); print('up', flush=True)\n"
         "time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=-1) as process:
         assert process.stdout.readline() == b"up\n"
         with pytest.raises(ControlError, match="already runs"):
-            ControlServer(answer, tmp_path).start()
+            ControlServer(answer, at=tmp_path).start()
         process.send_signal(signal.SIGKILL)
     with pytest.raises(ControlError, match="is not running"):
         ControlClient(tmp_path)
-    with ControlServer(answer, tmp_path), ControlClient(tmp_path) as client:
+    with ControlServer(answer, at=tmp_path), ControlClient(tmp_path) as client:
         assert client.ask(do="x") == {"asked": {"do": "x"}}
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
     with pytest.raises(ControlError, match="is not running"):
@@ -199,7 +241,7 @@ def test_another_user_cannot_connect(tmp_path):
         "c = socket.socket(socket.AF_UNIX); c.connect(sys.argv[1])\n"
         "print(c.recv(4096).decode())\n"
     )
-    with ControlServer(answer, at):
+    with ControlServer(answer, at=at):
         run = [sys.executable, "-c", program, str(at / "control")]
         done = subprocess.run(run, capture_output=True, text=True, check=False)
         assert "PermissionError" in done.stderr

@@ -1,0 +1,126 @@
+"""What a session answers, what the command makes of it, and the picture for who watches."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from app.cli import main
+from app.service import ROWS, Service, Wishes, rows_of
+from engine.control import ControlServer
+from engine.denoiser import Denoiser, Knobs
+from engine.live import Status
+from engine.pipeline import Pipeline
+from tests.estimators import Steady
+from tests.onnx_models import CLASSIC, FULLBAND
+
+ABOUT = {"input": "yeti", "output": "Denoised", "model": "classic", "provider": "cpu"}
+STATUS = Status("running", -30.0, -40.0, 144.4, 7.25, 2, 0.9, 12.0, None)
+
+
+@pytest.fixture
+def service():
+    """One whose devices are said to be open."""
+    service = Service(Wishes("classic", "cpu"), Knobs(limit_db=20.0))
+    service._about, service._status = ABOUT, STATUS
+    return service
+
+
+def test_requests_turn_the_knobs(service):
+    told = service.answer({"do": "status"})
+    assert (told["on"], told["limit_db"], told["delay_ms"]) == (True, 20.0, 144.4)
+    assert service.answer({"do": "toggle"})["on"] is False
+    assert service._knobs == Knobs(limit_db=20.0, bypass=True)
+    told = service.answer({"do": "set", "on": True, "limit_db": 6, "muted": True})
+    assert service._knobs == Knobs(limit_db=6.0, muted=True)
+    assert (told["limit_db"], told["muted"]) == (6.0, True)
+    assert "classic" in service.answer({"do": "models"})["models"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"do": "explode"},
+        {"do": ["status"]},
+        {"do": {}},
+        {"do": "status", "more": 1},
+        {"do": "toggle", "on": True},
+        {"do": "set", "on": 1},
+        {"do": "set", "on": "false"},
+        {"do": "set", "muted": None},
+        {"do": "set", "limit_db": "20"},
+        {"do": "set", "limit_db": True},
+        {"do": "set", "limit_db": -1},
+        {"do": "set", "limit_db": 1e9},
+        {"do": "set", "limit_db": float("nan")},
+        {"do": "set", "gain": 3},
+        {"do": "set", "muted": True, "gain": 3},
+        {"do": "set", "input": 3},
+        {"do": "set", "model": None},
+        {"do": "set", "model": "no such model"},
+        {"do": "set", "model": "no/such/model.onnx"},
+    ],
+)
+def test_a_wrong_request_turns_nothing(service, request_):
+    before = service._knobs, service._wishes
+    with pytest.raises(ValueError, match=r"ask for status|should be|there is no|no model|such"):
+        service.answer(request_)
+    assert (service._knobs, service._wishes) == before
+
+
+def test_commands_reach_the_session(service, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with ControlServer(service.answer, service.picture):
+        assert main(["status"]) == 0
+        assert capsys.readouterr().out == (
+            "on, turning nothing down by more than 20 dB (classic on cpu)\n"
+            "running for 12 s: yeti to Denoised, delay 144 ms, CPU 7.2 %, drops 2\n"
+        )
+        assert main(["off"]) == 0
+        assert capsys.readouterr().out.startswith("off: your voice goes through as it is")
+        assert main(["toggle", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["on"] is True
+        assert told["drops"] == 2
+        assert main(["on", "--limit", "12"]) == 0
+        assert service._knobs == Knobs(limit_db=12.0)
+    capsys.readouterr()
+    assert main(["status"]) == 1
+    assert capsys.readouterr().err == (
+        "denoise-app: denoise-app is not running: start denoise-app --device\n"
+    )
+
+
+@pytest.mark.parametrize("spec", [CLASSIC, FULLBAND], ids=["classic", "fullband"])
+def test_rows_rise_and_reach_the_top(spec):
+    starts = rows_of(spec)
+    assert starts[0] == 0
+    assert (np.diff(starts) >= 0).all()
+    assert starts[-1] < spec.n_spectrum
+    assert starts[-1] > 0.95 * spec.n_spectrum
+
+
+def test_a_tone_is_seen_where_it_is(service):
+    spec = service._network.spec
+    rate, hz = spec.sample_rate, 1000.0
+    gain = np.full(spec.n_bins, 0.1, np.float32)
+    pipeline = Pipeline(Denoiser(Steady(spec, gain)), rate, service._frames.append)
+    pipeline.process(0.5 * np.sin(2 * np.pi * hz * np.arange(rate) / rate).astype(np.float32))
+    n_frames = len(service._frames)
+    told = service.picture()
+    assert (told["columns"], told["rows"], told["top_hz"]) == (n_frames, ROWS, rate / 2)
+    levels = np.frombuffer(base64.b64decode(told["levels"]), np.uint8).reshape(-1, 2, ROWS)
+    noisy, clean = levels[-1] / 2.55 - 100.0
+    row = noisy.argmax()
+    bins = rows_of(spec)
+    assert bins[row] <= hz / spec.sample_rate * spec.n_fft <= bins[row + 1] + 1
+    assert noisy[row] == pytest.approx(-6.0, abs=0.7)
+    assert clean[row] == pytest.approx(-26.0, abs=0.7)
+    curve = np.frombuffer(base64.b64decode(told["gain"]), np.uint8) / 255
+    assert curve[row] == pytest.approx(0.1, abs=0.01)
+    # Nothing is shown twice.
+    assert service.picture()["columns"] == 0
