@@ -306,6 +306,9 @@ def _tidy(folder: Path) -> None:
     for left in folder.glob("*.part"):
         if left.is_dir():  # of an archive, half unpacked
             shutil.rmtree(left)
+    for note in folder.glob("*.zip.part.json*"):  # of a download, whole since
+        if not (folder / f"{note.name.partition('.zip.part')[0]}.zip.part").exists():
+            note.unlink()
     for archive in folder.glob("*.zip"):
         if archive.with_suffix("").is_dir():
             archive.unlink()

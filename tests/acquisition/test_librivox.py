@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -232,6 +233,46 @@ def test_killed_at_any_moment_it_goes_on(site, zips, tmp_path):
     for page in (1, 2, 3):
         assert [path for path, _ in site.asked].count(listing_url("", 5, page)) <= kills + 1
     assert psutil.wait_procs(started, 20.0)[1] == []
+
+
+KILLED = """
+import os, sys
+done, last = 0, int(sys.argv[4])
+def line(frame, event, arg):
+    global done
+    done += event == "line"
+    if done == last:
+        os.kill(os.getpid(), 9)
+    return line
+sys.settrace(lambda frame, *_: line if "/acquisition/" in frame.f_code.co_filename else None)
+%s
+sys.settrace(None)
+print(done)
+"""
+
+
+def test_killed_at_any_line_it_goes_on(site, zips, tmp_path):
+    """SIGKILL before lines of the program that are spread over all of its gathering."""
+    show(site, books())
+    listed = tmp_path / "listed"
+    with pytest.raises(AcquisitionError, match="6 books failed"):
+        gathered(listed, site)  # there are no zips yet
+    serve(site, zips)
+
+    def end(into: Path, last: int) -> subprocess.CompletedProcess:
+        shutil.copytree(listed, into)
+        command = [sys.executable, "-c", KILLED % SCRIPT, site.at, str(into)]
+        command += [str(tmp_path / "said"), str(last)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    whole = end(tmp_path / "whole", -1)
+    assert whole.returncode == 0, whole.stderr
+    lines = int(whole.stdout)
+    for k in range(1, 11):
+        into = tmp_path / str(k)
+        assert end(into, lines * k // 11).returncode == -signal.SIGKILL
+        gathered(into, site)
+        check_all(into, site, zips)
 
 
 def test_hostile_zips_are_a_line_each_and_the_other_books_are_gathered(
