@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acquisition.downloads import USER_AGENT
@@ -43,6 +44,8 @@ _DRIVER = {
 }
 
 _POLL_S = 0.2
+
+_PROFILES = "denoise-app-browser-"
 
 # What a server may say that is over in a while.
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -169,9 +172,8 @@ class Browser:
         if self._driver is None:
             browser = _on_path(self.name, *_BROWSER[self.name])
             driver = _on_path(f"driver of {self.name}", *_DRIVER[self.name])
-            self._folder = tempfile.TemporaryDirectory(
-                prefix="denoise-app-", ignore_cleanup_errors=True
-            )
+            _tidy()
+            self._folder = tempfile.TemporaryDirectory(prefix=_PROFILES, ignore_cleanup_errors=True)
             start = _start_chromium if self.name == "chromium" else _start_firefox
             try:
                 self._driver = start(browser, driver, self._folder.name)
@@ -192,13 +194,14 @@ def _start_chromium(browser: str, driver: str, folder: str) -> Chrome:
     # Over a pipe, the browser ends with its driver, even a killed one.
     flags = ["headless=new", "remote-debugging-pipe", "disable-dev-shm-usage", "disable-gpu"]
     flags += ["blink-settings=imagesEnabled=false", "no-first-run", "disable-sync"]
+    flags.append(f"user-data-dir={folder}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         flags.append("no-sandbox")  # for root there is none
     for flag in flags:
         options.add_argument(f"--{flag}")
     # Its record of answers is the only place where a status and its headers are.
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    service = webdriver.ChromeService(driver, env=_environment(folder), popen_kw=_mortal())
+    service = webdriver.ChromeService(driver, popen_kw=_mortal())
     started = webdriver.Chrome(options, service)
     try:
         own = started.execute_cdp_cmd("Browser.getVersion", {})["userAgent"]
@@ -214,7 +217,8 @@ def _start_firefox(browser: str, driver: str, folder: str) -> Firefox:
     from selenium import webdriver
 
     def start() -> Firefox:
-        service = webdriver.FirefoxService(driver, env=_environment(folder), popen_kw=_mortal())
+        profile = ["--profile-root", folder]
+        service = webdriver.FirefoxService(driver, service_args=profile, popen_kw=_mortal())
         return webdriver.Firefox(options, service)
 
     options = webdriver.FirefoxOptions()
@@ -232,9 +236,12 @@ def _start_firefox(browser: str, driver: str, folder: str) -> Firefox:
     return start()
 
 
-def _environment(folder: str) -> dict[str, str]:
-    """A profile left by a crash lies where it is removed."""
-    return {**os.environ, "TMPDIR": folder}
+def _tidy() -> None:
+    """Remove profiles that killed processes have left; no browser of ours runs for a day."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PROFILES}*"):
+        with suppress(OSError):
+            if folder.stat().st_mtime < time.time() - 86400.0:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _mortal() -> dict[str, Any]:

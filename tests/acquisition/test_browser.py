@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -120,7 +121,11 @@ def test_a_crash_is_borne_once(site, browser, which):
     assert psutil.wait_procs(started, 10.0)[1] == []
 
 
-def test_an_exception_leaves_no_process(site):
+def test_an_exception_leaves_no_process_and_no_file(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / "denoise-app-browser-of-a-killed-process"
+    left.mkdir()
+    os.utime(left, (0, 0))
     started = []
 
     def broken(html: str) -> bool:
@@ -131,6 +136,7 @@ def test_an_exception_leaves_no_process(site):
         browser.rendered(f"{site.at}/now", broken)
     assert started
     assert psutil.wait_procs(started, 10.0)[1] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
