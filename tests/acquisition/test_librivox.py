@@ -167,7 +167,7 @@ def test_everything_is_gathered_once_from_slow_pages_and_a_server_that_fails(
     told = gathered(tmp_path, site)
     check_all(tmp_path, site, zips)
     assert told.startswith("spanish: 6 books gathered, 9 new tracks (0.00 h), 1 skipped; of 8 lis")
-    assert "b_03.mp3: is no sound" in caplog.text
+    assert "b_03.mp3: is empty" in caplog.text
     asked = [path for path, _ in site.asked]
     assert asked.count(listing_url("", 5, 1)) == 2
     assert asked.count(listing_url("", 5, 2)) == asked.count(listing_url("", 5, 3)) == 1

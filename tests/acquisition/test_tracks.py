@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -15,7 +18,8 @@ from acquisition.errors import AcquisitionError
 from acquisition.tracks import read_track, sound_files
 from app.cli import main
 
-CLIPS = Path(__file__).parents[2] / "app" / "clips"
+ROOT = Path(__file__).parents[2]
+CLIPS = ROOT / "app" / "clips"
 
 
 @pytest.fixture
@@ -54,6 +58,30 @@ def test_what_is_no_sound_is_told_in_a_line(folder):
         assert "\n" not in str(found.value)
     with pytest.raises(AcquisitionError, match="is not a folder"):
         sound_files(folder / "ann_1.flac")
+
+
+def test_an_empty_file_is_called_so(folder):
+    with pytest.raises(AcquisitionError, match=r"empty\.mp3: is empty"):
+        read_track(folder / "empty.mp3")
+
+
+def test_a_killed_program_leaves_no_workers(tmp_path):
+    for k in range(12):
+        soundfile.write(
+            tmp_path / f"{k}.wav", np.random.default_rng(k).normal(0, 0.1, 48_000), 48_000
+        )
+    program = (
+        "import sys, time; from pathlib import Path; from acquisition.tracks import read_tracks\n"
+        f"found = read_tracks(sorted(Path({str(tmp_path)!r}).glob('*.wav')), workers=2)\n"
+        "next(found); print('up', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=-1) as process:
+        assert process.stdout.readline() == b"up\n"
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+        process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=5.0)
+    assert not alive
 
 
 def test_local_folder_to_catalogue(folder, tmp_path, capsys, caplog):
