@@ -121,6 +121,12 @@ class Visitor:
         if not self._robots[host].can_fetch(USER_AGENT, url):
             raise AcquisitionError(f"{url}: the server's robots.txt does not allow it")
 
+    def wait(self, url: str) -> None:
+        """Wait until the host may be asked again, by somebody else for us: a browser."""
+        host = _host(url)
+        self._wait_for_turn(host)
+        self._last[host] = time.monotonic()
+
     def download(
         self,
         url: str,

@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import json
 import logging
-import random
 import re
 import sqlite3
 import time
@@ -88,12 +87,12 @@ def read_on(listing: Listing) -> Iterator[int]:
         page = max(1, read if pages is None else read + 1)
         _read_page(listing, listing.key, page)
         yield page
-        _pause(listing)
 
 
 def _read_page(listing: Listing, key: int, page: int) -> None:
     url = listing_url(listing.site, key, page)
     listing.visitor.allow(url)
+    listing.visitor.wait(url)
     first_seen: float | None = None
 
     def ready(html: str) -> bool:
@@ -147,8 +146,8 @@ def _key_of(listing: Listing) -> int:
         return KEYS[listing.language]
     url = listing_url(listing.site, 0, 1)
     listing.visitor.allow(url)
+    listing.visitor.wait(url)
     known = languages_in(listing.browser.rendered(url, lambda html: bool(languages_in(html))))
-    _pause(listing)
     if listing.language not in known:
         near = difflib.get_close_matches(listing.language, known, 5) or sorted(known)[:5]
         raise AcquisitionError(
@@ -156,7 +155,3 @@ def _key_of(listing: Listing) -> int:
             f"{', '.join(near)}"
         )
     return known[listing.language]
-
-
-def _pause(listing: Listing) -> None:
-    time.sleep(random.uniform(*listing.visitor.manners.pause_s))

@@ -251,3 +251,13 @@ with Visitor(Manners(pause_s=(0.0, 0.0))) as visitor:
     assert list(tmp_path.iterdir()) == [path]
     starts = [int(a.removeprefix("bytes=").rstrip("-") or 0) for _, a in site.asked]
     assert starts == sorted(starts)
+
+
+def test_a_browser_waits_as_long_as_robots_txt_asks(site):
+    site.files["/robots.txt"] = b"User-agent: *\nCrawl-delay: 1\n"
+    with Visitor(BRISK) as visitor:
+        visitor.allow(f"{site.at}/page")
+        visitor.wait(f"{site.at}/page")
+        began = time.monotonic()
+        visitor.wait(f"{site.at}/page")
+        assert time.monotonic() - began > 0.95
