@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from app import training
+from app import training, window
 from engine.errors import AudioFileError, ControlError, DeviceError, ModelError, TrainingError
 
 _EXPECTED = (
@@ -25,6 +25,7 @@ _EXPECTED = (
     TrainingError,
     training.MissingPackages,
     training.NotGathered,
+    window.NoWindow,
 )
 _DEFAULT_MODEL = "classic"
 _STEERING = {
@@ -49,11 +50,12 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         parser = build_parser()
         args = parser.parse_args(arguments)
-        if args.command is None and args.device is None:
+        if arguments and args.command is None and args.device is None:
             parser.print_usage(sys.stderr)
             _complain("say what to do: --device for live sound, or one of the commands (--help)")
             return 2
-        module = "live" if args.command is None else _MODULES.get(args.command, args.command)
+        alone = "live" if arguments else "window"
+        module = alone if args.command is None else _MODULES.get(args.command, args.command)
         return int(importlib.import_module(f"app.{module}").run(args) or 0)
     except _EXPECTED as error:
         _complain(str(error))
@@ -72,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="denoise-app",
         description="Takes the noise out of your microphone, while you call. "
-        "All sound stays on this machine.",
+        "All sound stays on this machine. Without arguments it opens its window.",
         epilog="Exit codes: 0 done, 1 could not do it, 2 wrong usage, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")

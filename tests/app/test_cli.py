@@ -88,7 +88,7 @@ def test_an_uninstalled_provider_is_named(
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
+        ["--monitor"],
         ["no-such-command"],
         ["file", "only-one"],
         ["--device", "x", "--limit", "-1"],

@@ -1,0 +1,32 @@
+"""``denoise-app`` alone: the window. It steers the engine's process and shows what it does.
+
+The sound lives in another process, so a window that hangs or crashes costs pictures, never a
+word. Nothing of Qt is loaded before ``run``. Not here: the sound (``engine``), what answers
+(``app.service``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+
+
+class NoWindow(Exception):
+    """A window cannot be opened here; one line says why."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the window until it is closed; raises NoWindow."""
+    if importlib.util.find_spec("PySide6") is None:
+        raise NoWindow(
+            "the window needs the extra “gui”: pip install 'denoise-app[gui]'; "
+            "denoise-app --device works without"
+        )
+    displays = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
+        raise NoWindow("there is no desktop to open a window on; try denoise-app --device")
+    from app.window.opening import open_window
+
+    return open_window()

@@ -1,0 +1,237 @@
+"""The panel of what can be chosen: devices, model, strength, hearing oneself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QPaintEvent
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QSlider,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.window import colours, text
+from app.window.text import Choice
+from engine.sound_server import MICROPHONE_NAME
+
+_MARKS_DB = (0, 20, 40, 60, 80, 100)
+_WIDTH = 288
+
+
+class Picker(QComboBox):
+    """One of several names; ``chosen`` tells what the user picked."""
+
+    chosen = Signal(object)
+
+    def __init__(self, name: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAccessibleName(name)
+        # Long names must not widen the window; the list shows them whole.
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setMinimumContentsLength(12)
+        self.activated.connect(lambda at: self.chosen.emit(self.itemData(at)))
+
+    def show_choices(self, choices: list[Choice], value: str | None) -> None:
+        """Offer these, and show ``value``, also when it is not among them."""
+        if self.view().isVisible():
+            return  # not under the user's pointer
+        known = [one for _, one in choices]
+        if value is None and value not in known:
+            return  # nothing is known yet
+        if value not in known:
+            choices = [*choices, (self.tr("{0} (not there)").format(value), value)]
+        if choices != [(self.itemText(at), self.itemData(at)) for at in range(self.count())]:
+            self.clear()
+            for label, one in choices:
+                self.addItem(label, one)
+                self.setItemData(self.count() - 1, label, Qt.ItemDataRole.ToolTipRole)
+        at = [one for _, one in choices].index(value)
+        if at != self.currentIndex():
+            self.setCurrentIndex(at)
+        self.setToolTip(self.currentText())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """As ever, but a name that is too long ends in an ellipsis."""
+        painter = QStylePainter(self)
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        part = QStyle.SubControl.SC_ComboBoxEditField
+        kind = QStyle.ComplexControl.CC_ComboBox
+        room = self.style().subControlRect(kind, option, part, self).width() - 6
+        elide = Qt.TextElideMode.ElideMiddle
+        option.currentText = self.fontMetrics().elidedText(self.currentText(), elide, room)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        painter.end()
+
+    @property
+    def value(self) -> str | None:
+        """What is shown as chosen."""
+        found: str | None = self.currentData()
+        return found
+
+
+class Controls(QWidget):
+    """Everything that is chosen; ``wanted`` tells wishes as the control socket takes them."""
+
+    wanted = Signal(dict)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFixedWidth(_WIDTH)
+        self._devices: list[dict[str, Any]] = []
+        self._cards: dict[str, dict[str, Any]] = {}
+        self._picked: dict[str, str | None] = {}
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        self.input = self._add_picker(column, self.tr("&Microphone"), "input")
+        self.output = self._add_picker(column, self.tr("Clean sound &goes to"), "output")
+        self.model = self._add_picker(column, self.tr("Mo&del"), "model")
+        self._add_strength(column)
+        self.monitor = QCheckBox(self.tr("&Hear yourself"))
+        self.monitor.setToolTip(self.tr("Plays the clean sound to your loudspeakers as well"))
+        self.monitor.setAccessibleDescription(self.monitor.toolTip())
+        self.monitor.clicked.connect(lambda on: self.wanted.emit({"monitor": on}))
+        column.addWidget(self.monitor)
+        column.addStretch(1)
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        self.hint.setTextFormat(Qt.TextFormat.RichText)
+        column.addWidget(self.hint)
+
+    def show_devices(self, devices: list[dict[str, Any]]) -> None:
+        """Offer these devices."""
+        self._devices = devices
+        self.input.show_choices(text.inputs(devices), self.input.value)
+        self.output.show_choices(text.outputs(devices), self.output.value)
+
+    def show_models(self, cards: list[dict[str, Any]]) -> None:
+        """Offer these models, with their numbers."""
+        self._cards = {card["name"]: card for card in cards}
+        self.model.show_choices(self._models(), self.model.value)
+
+    def show_status(self, told: dict[str, Any]) -> None:
+        """Show what is so now."""
+        wished = self.wished(told)
+        self.input.show_choices(text.inputs(self._devices), wished["input"])
+        self.output.show_choices(text.outputs(self._devices), wished["output"])
+        self.model.show_choices(self._models(), told.get("model"))
+        card = self._cards.get(told.get("model", ""))
+        if card:
+            self.model.setToolTip(text.model_facts(card))
+        self.monitor.setChecked(bool(told["monitor"]))
+        self._say_hint(wished["output"])
+        if not self.strength.isSliderDown():
+            self.strength.blockSignals(True)
+            self.strength.setValue(round(told["limit_db"]))
+            self.strength.blockSignals(False)
+            self._say_strength(self.strength.value())
+
+    def wished(self, told: dict[str, Any]) -> dict[str, Any]:
+        """What an engine should be started with to be as this one is.
+
+        A session tells what it opened. Where the user has not picked here, the system's default
+        is taken for a wish for the default.
+        """
+        source, output = told.get("input"), told.get("output")
+        if source == text.default_input(self._devices) or not self._devices:
+            source = None
+        if output == MICROPHONE_NAME:
+            output = None
+        model = told.get("model")
+        return {
+            "input": self._picked.get("input", source),
+            "output": self._picked.get("output", output),
+            "model": model if model in self._cards else self._picked.get("model"),
+            "limit_db": told.get("limit_db", 100.0),
+            "monitor": told.get("monitor", False),
+        }
+
+    def refuse(self, wanted: dict[str, Any]) -> None:
+        """Forget picks that the session did not take."""
+        for name in wanted:
+            self._picked.pop(name, None)
+
+    def _models(self) -> list[Choice]:
+        return [(text.model(card), name) for name, card in self._cards.items()]
+
+    def _add_picker(self, column: QVBoxLayout, label: str, field: str) -> Picker:
+        picker = Picker(label.replace("&", ""))
+        head = QLabel(label)
+        head.setBuddy(picker)
+        column.addWidget(head)
+        column.addWidget(picker)
+        column.addSpacing(10)
+
+        def pick(value: str | None) -> None:
+            self._picked[field] = value
+            self.wanted.emit({field: value})
+
+        picker.chosen.connect(pick)
+        return picker
+
+    def _add_strength(self, column: QVBoxLayout) -> None:
+        self.strength = QSlider(Qt.Orientation.Horizontal)
+        self.strength.setRange(0, 100)
+        self.strength.setValue(100)
+        self.strength.setSingleStep(1)
+        self.strength.setPageStep(10)
+        self.strength.setTickInterval(20)
+        self.strength.setTickPosition(QSlider.TickPosition.TicksBelow)
+        self.strength.setToolTip(
+            self.tr(
+                "No frequency is turned down by more than this. Less leaves some noise and "
+                "sounds more natural."
+            )
+        )
+        head = QLabel(self.tr("&Strength"))
+        head.setBuddy(self.strength)
+        self._strength_text = QLabel()
+        line = QHBoxLayout()
+        line.addWidget(head)
+        line.addStretch(1)
+        line.addWidget(self._strength_text)
+        column.addLayout(line)
+        column.addWidget(self.strength)
+        marks = QHBoxLayout()
+        marks.setSpacing(0)
+        for at, db in enumerate(_MARKS_DB):
+            mark = QLabel(f"{db}" if db < 100 else self.tr("100 dB"))
+            faint = mark.palette()
+            faint.setColor(mark.foregroundRole(), colours.faint(faint))
+            mark.setPalette(faint)
+            marks.addWidget(mark)
+            if at < len(_MARKS_DB) - 1:
+                marks.addStretch(1)
+        column.addLayout(marks)
+        column.addSpacing(12)
+        self.strength.valueChanged.connect(self._turn_strength)
+        self._say_strength(100)
+
+    def _turn_strength(self, limit_db: int) -> None:
+        self._say_strength(limit_db)
+        self.wanted.emit({"limit_db": float(limit_db)})
+
+    def _say_hint(self, output: str | None) -> None:
+        hint = self.tr("In your call app choose <b>Denoised Microphone</b> as the microphone.")
+        if output is not None:
+            hint = self.tr("The clean sound is played to a device; call apps do not get it.")
+        if hint != self.hint.text():
+            self.hint.setText(hint)
+
+    def _say_strength(self, limit_db: int) -> None:
+        told = text.strength(limit_db)
+        if told != self._strength_text.text():
+            self._strength_text.setText(told)
+            self.strength.setAccessibleName(self.tr("Strength: {0}").format(told))

@@ -1,0 +1,73 @@
+"""One page: how to choose the Denoised Microphone in a call app."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSettings
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QTextBrowser, QVBoxLayout, QWidget
+
+_SEEN = "help/seen"
+
+
+class HelpPage(QDialog):
+    """How to use it. Closed by Esc or its button."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(self.tr("How to use it"))
+        self.resize(600, 600)
+        self.page = QTextBrowser()
+        self.page.setAccessibleName(self.windowTitle())
+        self.page.setHtml(self._html())
+        self.page.setFrameShape(QTextBrowser.Shape.NoFrame)
+        buttons = QDialogButtonBox()
+        start = buttons.addButton(self.tr("&Start"), QDialogButtonBox.ButtonRole.AcceptRole)
+        start.setDefault(True)
+        buttons.accepted.connect(self.accept)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(20, 16, 20, 16)
+        column.addWidget(self.page)
+        column.addWidget(buttons)
+        start.setFocus()
+
+    def _html(self) -> str:
+        places = (
+            ("Zoom", self.tr("Settings › Audio › Microphone")),
+            ("Google Meet", self.tr("⋮ › Settings › Audio › Microphone")),
+            ("Microsoft Teams", self.tr("⋯ › Settings › Devices › Microphone")),
+            ("Discord", self.tr("User Settings › Voice & Video › Input Device")),
+            ("OBS", self.tr("Sources › + › Audio Input Capture › Device")),
+            (self.tr("In a browser"), self.tr("the camera icon in the address bar")),
+        )
+        rows = "".join(
+            f"<tr><td style='padding:3px 18px 3px 0'><b>{app}</b></td>"
+            f"<td style='padding:3px 0'>{where.replace('&', '&amp;')}</td></tr>"
+            for app, where in places
+        )
+        steps = (
+            self.tr("Choose your real microphone in this window, under <b>Microphone</b>."),
+            self.tr(
+                "In your call app choose <b>Denoised Microphone</b> as the microphone:"
+                "<table cellspacing=0>{rows}</table>"
+            ).format(rows=rows),
+            self.tr("Turn the app's own noise suppression off: two in a row damage the voice."),
+            self.tr(
+                "Speak. The upper picture shows what your microphone hears, the lower one what "
+                "the others hear."
+            ),
+        )
+        items = "".join(f"<li style='margin-bottom:8px'>{step}</li>" for step in steps)
+        after = self.tr(
+            "The big switch lets your voice through as it is when it is off; nothing else "
+            "changes in the call. All sound stays on this machine."
+        )
+        return f"<h2>{self.windowTitle()}</h2><ol>{items}</ol><p>{after}</p>"
+
+
+def was_seen(settings: QSettings) -> bool:
+    """Whether the page has been shown before."""
+    return bool(settings.value(_SEEN, False, type=bool))
+
+
+def remember(settings: QSettings) -> None:
+    """Do not show it by itself again."""
+    settings.setValue(_SEEN, True)

@@ -1,0 +1,317 @@
+"""The window: shows what the session does and tells it what the user wants.
+
+Everything that comes from the session is pulled on one timer; nothing here waits for it.
+Not here: talking (``link``), the engine's process (``engine_process``), the parts.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from PySide6.QtCore import QEvent, QSettings, Qt, QTimer
+from PySide6.QtGui import QCloseEvent, QHideEvent, QKeySequence, QShortcut, QShowEvent
+from PySide6.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QMainWindow,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.window import colours, help_page, text
+from app.window.catalogue import Catalogue
+from app.window.controls import Controls
+from app.window.engine_process import EngineProcess, State, options_for
+from app.window.link import Link, Told
+from app.window.pictures import Pictures
+from app.window.switches import MuteSwitch, Switch
+
+PULL_MS, HIDDEN_MS = 33, 500
+# What has passed is told for so long.
+_NOTICE_S = 6.0
+
+
+class MainWindow(QMainWindow):
+    """One window on one session.
+
+    Parameters
+    ----------
+    link : talks to the session; started and closed by the window
+    engine : starts one where none runs
+    settings : what is remembered of the window itself
+    """
+
+    def __init__(self, link: Link, engine: EngineProcess, settings: QSettings) -> None:
+        super().__init__()
+        self._link, self._engine, self._settings = link, engine, settings
+        self._catalogue = Catalogue()
+        self._told: dict[str, Any] = {}
+        self._answers = False
+        self._wished: dict[str, Any] = {}
+        self._notice, self._notice_until_s = "", 0.0
+        self.setWindowTitle("denoise-app")
+        self.resize(1040, 720)
+        self._build()
+        self._bind()
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._pull)
+        self._link.start()
+        self._timer.start(PULL_MS)
+
+    def explain_once(self) -> None:
+        """Show the help page to who sees this for the first time."""
+        if not help_page.was_seen(self._settings):
+            help_page.remember(self._settings)
+            self.explain()
+
+    def explain(self) -> None:
+        """Show the help page beside the window; the sound and the pictures go on."""
+        self._help = help_page.HelpPage(self)
+        self._help.open()
+
+    # Parts
+
+    def _build(self) -> None:
+        self.power = Switch(
+            self.tr("Take noise out"),
+            (
+                (self.tr("On"), self.tr("Noise is taken out of your voice")),
+                (self.tr("Off"), self.tr("Your voice goes through as it is")),
+            ),
+            (colours.ON, colours.OFF),
+        )
+        self.mute = MuteSwitch(
+            self.tr("Mute"),
+            (
+                (self.tr("Muted"), self.tr("Nobody hears you")),
+                (self.tr("Mute"), self.tr("The others hear you")),
+            ),
+            (colours.MUTED, None),
+        )
+        self.pause = QPushButton(self.tr("&Pause pictures"))
+        self.pause.setCheckable(True)
+        self.help = QPushButton(self.tr("How to &use it"))
+        self.banner = QLabel()
+        self.banner.setWordWrap(True)
+        self.banner.setContentsMargins(12, 8, 12, 8)
+        self.banner.setAutoFillBackground(True)
+        self.banner.setTextFormat(Qt.TextFormat.PlainText)
+        self.banner.hide()
+        self.controls = Controls()
+        self.pictures = Pictures()
+
+        head = QHBoxLayout()
+        head.setSpacing(10)
+        head.addWidget(self.power, 3)
+        head.addWidget(self.mute, 2)
+        side = QVBoxLayout()
+        side.setSpacing(8)
+        side.addWidget(self.controls, 1)
+        side.addSpacing(8)
+        side.addWidget(self.pause)
+        side.addWidget(self.help)
+        middle = QHBoxLayout()
+        middle.setSpacing(20)
+        middle.addLayout(side)
+        middle.addWidget(self.pictures, 1)
+        page = QWidget()
+        column = QVBoxLayout(page)
+        column.setContentsMargins(16, 14, 16, 6)
+        column.setSpacing(12)
+        column.addLayout(head)
+        column.addWidget(self.banner)
+        column.addLayout(middle, 1)
+        self.setCentralWidget(page)
+        self._build_status_bar()
+        self._dress()
+        self._enable(False)
+        self.power.setFocus()
+
+    def _build_status_bar(self) -> None:
+        bar = self.statusBar()
+        bar.setSizeGripEnabled(False)
+        bar.setContentsMargins(12, 0, 12, 4)
+        self.state = QLabel(self.tr("Starting…"))
+        self.state.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.state.setAccessibleName(self.tr("State"))
+        bar.addWidget(self.state, 1)
+        self.figures: dict[str, QLabel] = {}
+        for name, words in text.figures({}).items():
+            label = QLabel(words)
+            label.setFrameShape(QFrame.Shape.NoFrame)
+            label.setContentsMargins(8, 0, 8, 0)
+            bar.addPermanentWidget(label)
+            self.figures[name] = label
+        self.figures["delay"].setToolTip(self.tr("From the microphone to the call app"))
+        self.figures["cpu"].setToolTip(self.tr("Of one processor core, by the engine"))
+        self.figures["drops"].setToolTip(self.tr("Moments in which sound was lost"))
+        self.figures["provider"].setToolTip(self.tr("What runs the model"))
+
+    def _bind(self) -> None:
+        self.power.clicked.connect(lambda on: self._want({"on": on}))
+        self.mute.clicked.connect(lambda on: self._want({"muted": on}))
+        self.controls.wanted.connect(self._want)
+        self.pause.toggled.connect(self.pictures.set_paused)
+        self.help.clicked.connect(self.explain)
+        for keys, act in (
+            ("Ctrl+T", self.power.click),
+            ("Ctrl+M", self.mute.click),
+            ("Ctrl+P", self.pause.toggle),
+            ("Ctrl+E", self.controls.monitor.click),
+            ("F1", self.explain),
+            ("Ctrl+Q", self.close),
+        ):
+            QShortcut(QKeySequence(keys), self).activated.connect(act)
+        for widget, keys in ((self.power, "Ctrl+T"), (self.mute, "Ctrl+M"), (self.pause, "Ctrl+P")):
+            widget.setToolTip(keys)
+        self.help.setToolTip("F1")
+
+    def _dress(self) -> None:
+        """What does not follow the palette by itself."""
+        palette = self.banner.palette()
+        palette.setColor(self.banner.backgroundRole(), colours.WARNING)
+        palette.setColor(self.banner.foregroundRole(), colours.WARNING_TEXT)
+        self.banner.setPalette(palette)
+
+    # What the user wants
+
+    def _want(self, values: dict[str, Any]) -> None:
+        self._told.update({name: values[name] for name in values if name in self._told})
+        if "limit_db" in values:
+            self.pictures.gain.set_limit(values["limit_db"])
+        self._link.want(**values)
+
+    # What the session tells
+
+    def _pull(self) -> None:
+        for told in self._link.events():
+            self._hear(told)
+        self.pictures.add(self._link.pictures())
+        if self._catalogue.cards is not None:
+            self.controls.show_models(self._catalogue.cards)
+            self._catalogue.cards = None
+        self._keep_engine()
+
+    def _hear(self, told: Told) -> None:
+        if told.kind == "status":
+            self._hear_status(told.answer)
+        elif told.kind == "devices":
+            self.controls.show_devices(told.answer["devices"])
+        elif told.kind == "refused":
+            self.controls.refuse(told.answer)
+            self._tell(self.tr("That was not possible: {0}").format(told.text))
+        elif told.kind == "lost":
+            self._answers = False
+
+    def _hear_status(self, told: dict[str, Any]) -> None:
+        if not self._answers:
+            self._answers = True
+            self._greet(told)
+        self._told = told
+        if "state" in told:
+            # While a session opens its devices it cannot tell what was wished for.
+            self._wished = self.controls.wished(told)
+        self._enable(True)
+        self.power.setChecked(told["on"])
+        self.mute.setChecked(told["muted"])
+        self.pictures.set_muted(told["muted"])
+        self.pictures.gain.set_limit(told["limit_db"])
+        self.controls.show_status(told)
+        for name, words in text.figures(told).items():
+            if words != self.figures[name].text():
+                self.figures[name].setText(words)
+        self.pictures.input_level.tell()
+        self.pictures.output_level.tell()
+
+    def _greet(self, told: dict[str, Any]) -> None:
+        """A session answers that did not before."""
+        if self._told:
+            # One that was started again is to be as the last one was.
+            lost = {name: self._told[name] for name in ("on", "muted")}
+            if any(told[name] != lost[name] for name in lost):
+                told.update(lost)
+                self._link.want(**lost)
+        else:
+            self._catalogue.start()
+
+    def _keep_engine(self) -> None:
+        state = self._engine.look(self._answers, options_for(self._wished))
+        if state is State.RUNS:
+            notice = self._notice if time.monotonic() < self._notice_until_s else ""
+            self._warn(text.problem(self._told) or notice)
+            self._say(self._doing())
+            return
+        self._enable(False)
+        for name, words in text.figures({}).items():
+            self.figures[name].setText(words)
+        if self._engine.starts <= 1 and state is State.STARTING and not self._told:
+            self._say(self.tr("Starting…"))
+            return
+        words = self.tr("The engine ended; starting it again")
+        if state is State.SILENT:
+            words = self.tr("The engine does not answer; waiting for it")
+        why = self._engine.words
+        self._tell(f"{words}: {why}" if why else words)
+        self._warn(self._notice)
+        self._say(self.tr("No sound"))
+
+    def _doing(self) -> str:
+        if self._told.get("state") != "running":
+            return self.tr("Opening the microphone…")
+        return self.tr("{input} → {output}").format(
+            input=self.controls.input.currentText(), output=self._told["output"]
+        )
+
+    def _say(self, words: str) -> None:
+        if words != self.state.text():
+            self.state.setText(words)
+
+    def _tell(self, notice: str) -> None:
+        """Warn of something for a while, also when it is over by then."""
+        self._notice, self._notice_until_s = notice, time.monotonic() + _NOTICE_S
+
+    def _warn(self, words: str) -> None:
+        if words != self.banner.text():
+            self.banner.setText(words)
+            self.banner.setAccessibleName(words)
+        if self.banner.isHidden() == bool(words):
+            self.banner.setVisible(bool(words))
+
+    def _enable(self, there: bool) -> None:
+        for widget in (self.power, self.mute, self.controls):
+            if widget.isEnabled() != there:
+                widget.setEnabled(there)
+
+    # Seen or not
+
+    def _look(self) -> None:
+        seen = self.isVisible() and not self.isMinimized()
+        self._link.watch(seen)
+        self._timer.setInterval(PULL_MS if seen else HIDDEN_MS)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Somebody looks: pictures again."""
+        super().showEvent(event)
+        self._look()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Nobody looks: no pictures."""
+        super().hideEvent(event)
+        self._look()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Minimised windows are not looked at either; a new palette is put on."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.WindowStateChange:
+            self._look()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """End the session if a window started it; one of somebody else's runs on."""
+        self._timer.stop()
+        self._link.close()
+        self._engine.end(self._link.quit_session)
+        super().closeEvent(event)

@@ -1,0 +1,32 @@
+"""Opens the window: the engine first, as it takes longest, then Qt."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from PySide6.QtCore import QSettings
+from PySide6.QtWidgets import QApplication
+
+from app.window.engine_process import EngineProcess
+from app.window.link import Link
+from app.window.main_window import MainWindow
+
+
+def open_window() -> int:
+    """Show the window until it is closed; returns the exit code."""
+    application = QApplication(sys.argv[:1])
+    application.setApplicationName("denoise-app")
+    application.setApplicationDisplayName("denoise-app")
+    application.setDesktopFileName("denoise-app")
+    settings = QSettings(
+        QSettings.Format.IniFormat, QSettings.Scope.UserScope, "denoise-app", "window"
+    )
+    window = MainWindow(Link(), EngineProcess(), settings)
+    # Qt's timer runs often enough for Python to notice.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: window.close())
+    window.show()
+    window.explain_once()
+    return int(application.exec())
