@@ -27,6 +27,12 @@ def run(args: argparse.Namespace) -> int:
     displays = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
         raise NoWindow("there is no desktop to open a window on; try denoise-app --device")
-    from app.window.opening import open_window
-
+    try:
+        from app.window.opening import open_window
+    except ImportError as error:
+        if error.name is not None and error.name.split(".")[0] in ("app", "engine"):
+            raise
+        raise NoWindow(
+            f"Qt does not load: {error}; `make system` installs what it needs on Debian"
+        ) from error
     return open_window()

@@ -14,13 +14,14 @@ class HelpPage(QDialog):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle(self.tr("How to use it"))
-        self.resize(600, 600)
+        self.resize(600, 430)
         self.page = QTextBrowser()
         self.page.setAccessibleName(self.windowTitle())
         self.page.setHtml(self._html())
         self.page.setFrameShape(QTextBrowser.Shape.NoFrame)
+        self.page.viewport().setAutoFillBackground(False)
         buttons = QDialogButtonBox()
-        start = buttons.addButton(self.tr("&Start"), QDialogButtonBox.ButtonRole.AcceptRole)
+        start = buttons.addButton(self.tr("&Got it"), QDialogButtonBox.ButtonRole.AcceptRole)
         start.setDefault(True)
         buttons.accepted.connect(self.accept)
         column = QVBoxLayout(self)
@@ -47,7 +48,7 @@ class HelpPage(QDialog):
             self.tr("Choose your real microphone in this window, under <b>Microphone</b>."),
             self.tr(
                 "In your call app choose <b>Denoised Microphone</b> as the microphone:"
-                "<table cellspacing=0>{rows}</table>"
+                "<table cellspacing=0 style='margin-bottom:8px'>{rows}</table>"
             ).format(rows=rows),
             self.tr("Turn the app's own noise suppression off: two in a row damage the voice."),
             self.tr(

@@ -105,7 +105,8 @@ class MainWindow(QMainWindow):
         self.pictures = Pictures()
 
         head = QHBoxLayout()
-        head.setSpacing(10)
+        head.setSpacing(6)
+        head.setContentsMargins(-3, 0, -3, 0)  # the room of the switches' focus rings
         head.addWidget(self.power, 3)
         head.addWidget(self.mute, 2)
         side = QVBoxLayout()

@@ -1,4 +1,4 @@
-"""Opens the window: the engine first, as it takes longest, then Qt."""
+"""Opens the window. While the engine starts, which takes longest, the parts are loaded."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication
 
-from app.window.engine_process import EngineProcess
-from app.window.link import Link
-from app.window.main_window import MainWindow
+from app.window.engine_process import EngineProcess, options_for
+from engine.control import ControlClient
+from engine.errors import ControlError
 
 
 def open_window() -> int:
@@ -19,10 +19,16 @@ def open_window() -> int:
     application.setApplicationName("denoise-app")
     application.setApplicationDisplayName("denoise-app")
     application.setDesktopFileName("denoise-app")
+    engine = EngineProcess()
+    if not _session_answers():
+        engine.look(False, options_for({}))
+    from app.window.link import Link
+    from app.window.main_window import MainWindow
+
     settings = QSettings(
         QSettings.Format.IniFormat, QSettings.Scope.UserScope, "denoise-app", "window"
     )
-    window = MainWindow(Link(), EngineProcess(), settings)
+    window = MainWindow(Link(), engine, settings)
     # Qt's timer runs often enough for Python to notice.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
@@ -30,3 +36,11 @@ def open_window() -> int:
     window.show()
     window.explain_once()
     return int(application.exec())
+
+
+def _session_answers() -> bool:
+    try:
+        with ControlClient(timeout_s=0.5):
+            return True
+    except ControlError:
+        return False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import doctest
+from types import ModuleType
+
 import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 
 from app.service import ROWS, rows_of
-from app.window import colours, scale
+from app.window import colours, engine_process, meters, scale
 from app.window.meters import SILENT_DBFS, LevelMeter, level_of
 from app.window.spectrogram import SECONDS, Spectrogram
 from tests.onnx_models import CLASSIC, FULLBAND
@@ -162,3 +165,10 @@ def test_a_peak_is_held_and_then_falls(qtbot: QtBot) -> None:
     for tick in range(40, 150):
         meter.set_level(-50.0, 100.0 + tick / 30)
     assert meter.peak_dbfs == meter.level_dbfs == -50.0
+
+
+@pytest.mark.parametrize("module", [scale, meters, engine_process])
+def test_examples_are_true(module: ModuleType) -> None:
+    done = doctest.testmod(module)
+    assert done.attempted > 0
+    assert done.failed == 0
