@@ -222,7 +222,8 @@ def _several_books(catalogue: Catalogue, listed: int) -> dict[str, Any]:
             f"""SELECT min(track_name) AS track, count(*) AS tracks,
                 count(DISTINCT {_BOOK}) AS books, min(book_name) AS one, max(book_name) AS another,
                 count(*) OVER () AS n
-            FROM audio_books_tracks WHERE track_status = 'OK' AND {same} IS NOT NULL
+            FROM audio_books_tracks WHERE track_status = 'OK' AND {same} IN (
+                SELECT {same} FROM audio_books_tracks GROUP BY 1 HAVING count(*) > 1)
             GROUP BY {same} HAVING min({_BOOK}) <> max({_BOOK})
             ORDER BY books DESC, track LIMIT ?1""",
             listed,
