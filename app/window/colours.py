@@ -40,6 +40,13 @@ def faint(palette: QPalette) -> QColor:
     )
 
 
+def edge(palette: QPalette) -> QColor:
+    """For what can be clicked on."""
+    return mixed(
+        palette.color(QPalette.ColorRole.WindowText), palette.color(QPalette.ColorRole.Window), 0.5
+    )
+
+
 def line(palette: QPalette) -> QColor:
     """For frames and grids."""
     return mixed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QPaintEvent
+from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QSizePolicy,
     QSlider,
     QStyle,
+    QStyleOptionButton,
     QStyleOptionComboBox,
     QStylePainter,
     QVBoxLayout,
@@ -81,6 +82,21 @@ class Picker(QComboBox):
         return found
 
 
+class Tick(QCheckBox):
+    """A check box with an edge that shows on dark windows too."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """As ever, and its edge."""
+        super().paintEvent(event)
+        option = QStyleOptionButton()
+        self.initStyleOption(option)
+        box = self.style().subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self)
+        painter = QPainter(self)
+        painter.setPen(colours.edge(self.palette()))
+        painter.drawRoundedRect(box.adjusted(0, 0, -1, -1), 2, 2)
+        painter.end()
+
+
 class Controls(QWidget):
     """Everything that is chosen; ``wanted`` tells wishes as the control socket takes them."""
 
@@ -99,7 +115,7 @@ class Controls(QWidget):
         self.output = self._add_picker(column, self.tr("Clean sound &goes to"), "output")
         self.model = self._add_picker(column, self.tr("Mo&del"), "model")
         self._add_strength(column)
-        self.monitor = QCheckBox(self.tr("&Hear yourself"))
+        self.monitor = Tick(self.tr("&Hear yourself"))
         self.monitor.setToolTip(self.tr("Plays the clean sound to your loudspeakers as well"))
         self.monitor.setAccessibleDescription(self.monitor.toolTip())
         self.monitor.clicked.connect(lambda on: self.wanted.emit({"monitor": on}))

@@ -158,15 +158,18 @@ class Link:
         while not self._closed.is_set() or self._wanted:
             now_s = time.monotonic()
             with self._lock:
-                wanted, self._wanted = self._wanted, {}
-                wishes = self._wishes
+                name = next(iter(self._wanted), None)
+                wanted = {} if name is None else {name: self._wanted.pop(name)}
+                others, wishes = bool(self._wanted), self._wishes
             if wanted:
+                # One at a time: a name that is refused must not take a mute with it.
                 try:
                     answer = client.ask(do="set", **wanted)
                 except ControlError as error:
                     self._events.append(Told("refused", wanted, str(error)))
                     return
-                self._events.append(Told("status", answer, wishes=wishes))
+                if not others:
+                    self._events.append(Told("status", answer, wishes=wishes))
                 continue
             if now_s >= status_s:
                 status_s = now_s + STATUS_S

@@ -71,7 +71,7 @@ class MainWindow(QMainWindow):
     def explain(self) -> None:
         """Show the help page beside the window; the sound and the pictures go on."""
         self._help = help_page.HelpPage(self)
-        self._help.open()
+        self._help.show()
 
     # Parts
 
@@ -83,6 +83,7 @@ class MainWindow(QMainWindow):
                 (self.tr("Off"), self.tr("Your voice goes through as it is")),
             ),
             (colours.ON, colours.OFF),
+            (self.tr("Waiting…"), self.tr("The engine is not there yet")),
         )
         self.mute = MuteSwitch(
             self.tr("Mute"),
@@ -91,6 +92,7 @@ class MainWindow(QMainWindow):
                 (self.tr("Mute"), self.tr("The others hear you")),
             ),
             (colours.MUTED, None),
+            (self.tr("Mute"), self.tr("There is no sound yet")),
         )
         self.pause = QPushButton(self.tr("&Pause pictures"))
         self.pause.setCheckable(True)
@@ -156,7 +158,7 @@ class MainWindow(QMainWindow):
         self.power.clicked.connect(lambda on: self._want({"on": on}))
         self.mute.clicked.connect(lambda on: self._want({"muted": on}))
         self.controls.wanted.connect(self._want)
-        self.pause.toggled.connect(self.pictures.set_paused)
+        self.pause.toggled.connect(self._pause)
         self.help.clicked.connect(self.explain)
         for keys, act in (
             ("Ctrl+T", self.power.click),
@@ -185,6 +187,10 @@ class MainWindow(QMainWindow):
         if "limit_db" in values:
             self.pictures.gain.set_limit(values["limit_db"])
         self._link.want(**values)
+
+    def _pause(self, paused: bool) -> None:
+        self.pictures.set_paused(paused)
+        self.pause.setText(self.tr("Let &pictures go on") if paused else self.tr("&Pause pictures"))
 
     # What the session tells
 

@@ -20,6 +20,7 @@ class Switch(QAbstractButton):
     name : what it switches, for screen readers
     words : (title, meaning) when on, then when off
     fills : background when on, then when off; None: the palette's button
+    waiting : (title, meaning) while there is nothing to switch
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Switch(QAbstractButton):
         name: str,
         words: tuple[tuple[str, str], tuple[str, str]],
         fills: tuple[QColor | None, QColor | None],
+        waiting: tuple[str, str],
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -35,7 +37,7 @@ class Switch(QAbstractButton):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._words, self._fills = words, fills
+        self._words, self._fills, self._waiting = words, fills, waiting
         self.toggled.connect(self._describe)
         self._describe()
 
@@ -44,14 +46,14 @@ class Switch(QAbstractButton):
 
     def _now(self) -> tuple[str, str]:
         if not self.isEnabled():
-            return self.tr("Starting…"), self.tr("The engine is not there yet")
+            return self._waiting
         return self._words[0 if self.isChecked() else 1]
 
     def sizeHint(self) -> QSize:
         """Wide enough for every word it may show."""
         title, meaning = self._fonts()
         widths = [220]
-        for one, other in self._words:
+        for one, other in (*self._words, self._waiting):
             widths.append(QFontMetrics(title).horizontalAdvance(one))
             widths.append(QFontMetrics(meaning).horizontalAdvance(other))
         heights = QFontMetrics(title).height() + QFontMetrics(meaning).height()

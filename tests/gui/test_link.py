@@ -60,6 +60,18 @@ def test_a_refused_wish_is_told_and_the_rest_goes_on(link: Link, session: Sessio
     wait_for(link, lambda told: told.kind == "status" and not told.answer["on"])
 
 
+def test_a_refused_name_takes_no_mute_with_it(link: Link, session: Session) -> None:
+    wait_for(link, lambda told: told.kind == "status")
+    with link._lock:  # all in one go
+        link._wanted.update(input="nobody's", muted=True, model="none such", on=False)
+        link._wishes += 1
+    link._wake.set()
+    wait_for(link, lambda told: told.kind == "status" and not told.answer["on"])
+    assert session.service._knobs.muted
+    assert session.service._knobs.bypass
+    assert session.service._wishes.source is None
+
+
 def test_a_status_from_before_a_wish_is_left_out(session: Session, tmp_path: Path) -> None:
     link = Link(tmp_path)
     link._events.append(Told("status", {"on": True}, wishes=0))
