@@ -46,10 +46,8 @@ class HelpPage(QDialog):
         )
         steps = (
             self.tr("Choose your real microphone in this window, under <b>Microphone</b>."),
-            self.tr(
-                "In your call app choose <b>Denoised Microphone</b> as the microphone:"
-                "<table cellspacing=0 style='margin-bottom:8px'>{rows}</table>"
-            ).format(rows=rows),
+            self.tr("In your call app choose <b>Denoised Microphone</b> as the microphone:")
+            + f"<table cellspacing=0 style='margin-bottom:8px'>{rows}</table>",
             self.tr("Turn the app's own noise suppression off: two in a row damage the voice."),
             self.tr(
                 "Speak. The upper picture shows what your microphone hears, the lower one what "

@@ -8,6 +8,7 @@ import sys
 from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication
 
+from app.window import language
 from app.window.engine_process import EngineProcess, options_for
 from engine.control import ControlClient
 from engine.errors import ControlError
@@ -22,12 +23,13 @@ def open_window() -> int:
     engine = EngineProcess()
     if not _session_answers():
         engine.look(False, options_for({}))
-    from app.window.link import Link
-    from app.window.main_window import MainWindow
-
     settings = QSettings(
         QSettings.Format.IniFormat, QSettings.Scope.UserScope, "denoise-app", "window"
     )
+    language.speak(application, language.chosen(settings))
+    from app.window.link import Link
+    from app.window.main_window import MainWindow
+
     window = MainWindow(Link(), engine, settings)
     # Qt's timer runs often enough for Python to notice.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):

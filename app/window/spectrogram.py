@@ -7,7 +7,7 @@ and never moved again; what moves is where the ring is cut. Not here: where colu
 from __future__ import annotations
 
 import numpy as np
-from PySide6.QtCore import QEvent, QPoint, QRect, Qt
+from PySide6.QtCore import QEvent, QLocale, QPoint, QRect, Qt
 from PySide6.QtGui import (
     QColor,
     QHelpEvent,
@@ -21,6 +21,7 @@ from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from app.window import colours
 from app.window.scale import BOTTOM, TOP, hz_at, ticks
+from app.window.text import number
 
 SECONDS = 8.0
 """About so much is seen."""
@@ -193,6 +194,7 @@ class Spectrogram(QWidget):
             y = rect.bottom() - round(share * rect.height())
             painter.drawLine(rect.left() - 5, y, rect.left() - 2, y)
             box = QRect(0, y - room // 2, rect.left() - 8, room)
+            label = label.replace(".", QLocale().decimalPoint())
             painter.drawText(box, Qt.AlignmentFlag.AlignRight, label)
         below = QRect(0, rect.bottom() + 4, rect.left() - 8, BOTTOM)
         painter.drawText(below, Qt.AlignmentFlag.AlignRight, self.tr("kHz"))
@@ -220,10 +222,10 @@ class Spectrogram(QWidget):
             ago = (rect.right() - event.pos().x()) / rect.width() * self.seconds
             column = self._history[-1 - min(int(ago / self._column_s), _MOST_COLUMNS - 1)]
             level = column[min(int(share * self._n_rows), self._n_rows - 1)] / 255.0
-            told = self.tr("{hz:.0f} Hz, {db:.0f} dB, {ago:.1f} s ago").format(
-                hz=hz_at(share, self._top_hz),
-                db=FLOOR_DB + level * (CEILING_DB - FLOOR_DB),
-                ago=ago,
+            told = self.tr("{hz} Hz, {db} dB, {ago} s ago").format(
+                hz=number(hz_at(share, self._top_hz)),
+                db=number(FLOOR_DB + level * (CEILING_DB - FLOOR_DB)),
+                ago=number(ago, 1),
             )
             QToolTip.showText(event.globalPos(), told, self)
             return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PySide6.QtCore import QCoreApplication
+from PySide6.QtCore import QCoreApplication, QLocale
 
 from engine.sound_server import MICROPHONE_NAME
 
@@ -14,7 +14,12 @@ Choice = tuple[str, str | None]
 
 def tr(text: str) -> str:
     """Translate, for those that are no QObject."""
-    return QCoreApplication.translate("text", text)
+    return QCoreApplication.translate("", text)
+
+
+def number(value: float, digits: int = 0) -> str:
+    """As the user's language writes it, with a minus that is as wide as a plus."""
+    return QLocale().toString(float(value), "f", digits).replace("-", "−")
 
 
 def inputs(devices: list[dict[str, Any]]) -> list[Choice]:
@@ -52,14 +57,18 @@ def default_input(devices: list[dict[str, Any]]) -> str | None:
 
 def model(card: dict[str, Any]) -> str:
     """A model and its numbers, in a line."""
-    return tr("{name}  ({delay:.0f} ms, up to {top:.1f} kHz)").format(
-        name=card["name"], delay=card["latency_ms"], top=card["sample_rate"] / 2000
+    return tr("{name}  ({delay} ms, up to {top} kHz)").format(
+        name=card["name"],
+        delay=number(card["latency_ms"]),
+        top=number(card["sample_rate"] / 2000, 1),
     )
 
 
 def model_facts(card: dict[str, Any]) -> str:
     """What else is known of it."""
-    return tr("{description}\nVersion {version}, {megabytes} MB, licence {licence}").format(**card)
+    return tr("{description}\nVersion {version}, {megabytes} MB, licence {licence}").format(
+        **{**card, "megabytes": number(card["megabytes"], 1)}
+    )
 
 
 def strength(limit_db: float) -> str:
@@ -69,10 +78,10 @@ def strength(limit_db: float) -> str:
     if limit_db >= 100.0:
         return tr("no limit")
     if limit_db <= 12.0:
-        return tr("{0:.0f} dB: gentle").format(limit_db)
+        return tr("{0} dB: gentle").format(number(limit_db))
     if limit_db <= 30.0:
-        return tr("{0:.0f} dB: balanced").format(limit_db)
-    return tr("{0:.0f} dB: strong").format(limit_db)
+        return tr("{0} dB: balanced").format(number(limit_db))
+    return tr("{0} dB: strong").format(number(limit_db))
 
 
 def figures(told: dict[str, Any]) -> dict[str, str]:
@@ -80,8 +89,8 @@ def figures(told: dict[str, Any]) -> dict[str, str]:
     delay = told.get("delay_ms")
     cpu = told.get("cpu_percent")
     return {
-        "delay": tr("Delay {0}").format("–" if delay is None else f"{delay:.0f} ms"),
-        "cpu": tr("CPU {0}").format("–" if cpu is None else f"{cpu:.1f} %"),
+        "delay": tr("Delay {0}").format("–" if delay is None else f"{number(delay)} ms"),
+        "cpu": tr("CPU {0}").format("–" if cpu is None else f"{number(cpu, 1)} %"),
         "drops": tr("Drops {0}").format(told.get("drops", "–")),
         "provider": tr("Runs on {0}").format(told.get("provider", "–")),
     }

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QSettings
+from PySide6.QtCore import QLocale, QSettings, QTranslator
+from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.service import Service, Wishes
+from app.window import language
 from app.window.catalogue import Catalogue
 from app.window.engine_process import EngineProcess
 from app.window.link import Link
@@ -119,3 +121,15 @@ def window(qtbot: QtBot, session: Session, make_window: Callable[[], MainWindow]
     window = make_window()
     qtbot.waitUntil(lambda: window.power.isEnabled() and window.controls.input.count() > 1)
     return window
+
+
+@pytest.fixture
+def spanish(qapp: QApplication) -> Iterator[None]:
+    """What is made meanwhile speaks Spanish."""
+    before = QLocale()
+    assert language.speak(qapp, "es") == "es"
+    yield
+    for translator in qapp.findChildren(QTranslator):
+        qapp.removeTranslator(translator)
+        translator.setParent(None)
+    QLocale.setDefault(before)

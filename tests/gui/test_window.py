@@ -31,7 +31,7 @@ def test_it_shows_how_the_session_does(window: MainWindow) -> None:
     assert window.power.isChecked()
     assert not window.mute.isChecked()
     assert window.figures["delay"].text() == "Delay 144 ms"
-    assert window.figures["cpu"].text() == "CPU 7.2 %"
+    assert window.figures["cpu"].text() == "CPU 7.3 %"
     assert window.figures["drops"].text() == "Drops 2"
     assert window.figures["provider"].text() == "Runs on cpu"
     assert "Denoised Microphone" in window.state.text()

@@ -1,0 +1,374 @@
+<?xml version="1.0" encoding="utf-8"?>
+<!DOCTYPE TS>
+<TS version="2.1" language="es">
+<context>
+    <name></name>
+    <message>
+        <source>Default</source>
+        <translation>Predeterminado</translation>
+    </message>
+    <message>
+        <source>Default: {0}</source>
+        <translation>Predeterminado: {0}</translation>
+    </message>
+    <message>
+        <source>Denoised Microphone, for call apps</source>
+        <translation>Denoised Microphone, para llamadas</translation>
+    </message>
+    <message>
+        <source>{description}
+Version {version}, {megabytes} MB, licence {licence}</source>
+        <translation>{description}
+Versión {version}, {megabytes} MB, licencia {licence}</translation>
+    </message>
+    <message>
+        <source>0 dB: changes nothing</source>
+        <translation>0 dB: no cambia nada</translation>
+    </message>
+    <message>
+        <source>no limit</source>
+        <translation>sin límite</translation>
+    </message>
+    <message>
+        <source>{name}  ({delay} ms, up to {top} kHz)</source>
+        <translation>{name}  ({delay} ms, hasta {top} kHz)</translation>
+    </message>
+    <message>
+        <source>{0} dB: gentle</source>
+        <translation>{0} dB: suave</translation>
+    </message>
+    <message>
+        <source>{0} dB: balanced</source>
+        <translation>{0} dB: equilibrada</translation>
+    </message>
+    <message>
+        <source>{0} dB: strong</source>
+        <translation>{0} dB: fuerte</translation>
+    </message>
+    <message>
+        <source>Delay {0}</source>
+        <translation>Retardo {0}</translation>
+    </message>
+    <message>
+        <source>CPU {0}</source>
+        <translation>CPU {0}</translation>
+    </message>
+    <message>
+        <source>Drops {0}</source>
+        <translation>Cortes {0}</translation>
+    </message>
+    <message>
+        <source>Runs on {0}</source>
+        <translation>Funciona en {0}</translation>
+    </message>
+    <message>
+        <source>Trying again: {0}</source>
+        <translation>Volviendo a intentarlo: {0}</translation>
+    </message>
+    <message>
+        <source>Your voice goes through uncleaned: {0}</source>
+        <translation>Tu voz pasa sin limpiar: {0}</translation>
+    </message>
+    <message>
+        <source>The device delivers no sound; trying again</source>
+        <translation>El dispositivo no entrega sonido; volviendo a intentarlo</translation>
+    </message>
+</context>
+<context>
+    <name>ColourScale</name>
+    <message>
+        <source> dB</source>
+        <translation> dB</translation>
+    </message>
+</context>
+<context>
+    <name>Controls</name>
+    <message>
+        <source>&amp;Microphone</source>
+        <translation>&amp;Micrófono</translation>
+    </message>
+    <message>
+        <source>Clean sound &amp;goes to</source>
+        <translation>El sonido limpio &amp;va a</translation>
+    </message>
+    <message>
+        <source>Mo&amp;del</source>
+        <translation>Mo&amp;delo</translation>
+    </message>
+    <message>
+        <source>&amp;Hear yourself</source>
+        <translation>&amp;Escucharte a ti</translation>
+    </message>
+    <message>
+        <source>Plays the clean sound to your loudspeakers as well</source>
+        <translation>Reproduce el sonido limpio también por tus altavoces</translation>
+    </message>
+    <message>
+        <source>No frequency is turned down by more than this. Less leaves some noise and sounds more natural.</source>
+        <translation>Ninguna frecuencia se atenúa más que esto. Con menos queda algo de ruido y suena más natural.</translation>
+    </message>
+    <message>
+        <source>&amp;Strength</source>
+        <translation>&amp;Intensidad</translation>
+    </message>
+    <message>
+        <source>100 dB</source>
+        <translation>100 dB</translation>
+    </message>
+    <message>
+        <source>In your call app choose &lt;b&gt;Denoised Microphone&lt;/b&gt; as the microphone.</source>
+        <translation>En tu aplicación de llamadas, elige &lt;b&gt;Denoised Microphone&lt;/b&gt; como micrófono.</translation>
+    </message>
+    <message>
+        <source>The clean sound is played to a device; call apps do not get it.</source>
+        <translation>El sonido limpio se reproduce en un dispositivo; a las aplicaciones de llamadas no les llega.</translation>
+    </message>
+    <message>
+        <source>Strength: {0}</source>
+        <translation>Intensidad: {0}</translation>
+    </message>
+</context>
+<context>
+    <name>HelpPage</name>
+    <message>
+        <source>How to use it</source>
+        <translation>Cómo se usa</translation>
+    </message>
+    <message>
+        <source>&amp;Got it</source>
+        <translation>&amp;Entendido</translation>
+    </message>
+    <message>
+        <source>Settings › Audio › Microphone</source>
+        <translation>Configuración › Audio › Micrófono</translation>
+    </message>
+    <message>
+        <source>⋮ › Settings › Audio › Microphone</source>
+        <translation>⋮ › Configuración › Audio › Micrófono</translation>
+    </message>
+    <message>
+        <source>⋯ › Settings › Devices › Microphone</source>
+        <translation>⋯ › Configuración › Dispositivos › Micrófono</translation>
+    </message>
+    <message>
+        <source>User Settings › Voice &amp; Video › Input Device</source>
+        <translation>Ajustes de usuario › Voz y vídeo › Dispositivo de entrada</translation>
+    </message>
+    <message>
+        <source>Sources › + › Audio Input Capture › Device</source>
+        <translation>Fuentes › + › Captura de entrada de audio › Dispositivo</translation>
+    </message>
+    <message>
+        <source>In a browser</source>
+        <translation>En un navegador</translation>
+    </message>
+    <message>
+        <source>the camera icon in the address bar</source>
+        <translation>el icono de la cámara en la barra de direcciones</translation>
+    </message>
+    <message>
+        <source>Choose your real microphone in this window, under &lt;b&gt;Microphone&lt;/b&gt;.</source>
+        <translation>Elige tu micrófono de verdad en esta ventana, en &lt;b&gt;Micrófono&lt;/b&gt;.</translation>
+    </message>
+    <message>
+        <source>In your call app choose &lt;b&gt;Denoised Microphone&lt;/b&gt; as the microphone:</source>
+        <translation>En tu aplicación de llamadas, elige &lt;b&gt;Denoised Microphone&lt;/b&gt; como micrófono:</translation>
+    </message>
+    <message>
+        <source>Turn the app&apos;s own noise suppression off: two in a row damage the voice.</source>
+        <translation>Desactiva la supresión de ruido de la propia aplicación: dos seguidas estropean la voz.</translation>
+    </message>
+    <message>
+        <source>Speak. The upper picture shows what your microphone hears, the lower one what the others hear.</source>
+        <translation>Habla. La imagen de arriba muestra lo que oye tu micrófono; la de abajo, lo que oyen los demás.</translation>
+    </message>
+    <message>
+        <source>The big switch lets your voice through as it is when it is off; nothing else changes in the call. All sound stays on this machine.</source>
+        <translation>Con el interruptor grande desactivado, tu voz pasa tal cual; nada más cambia en la llamada. Todo el sonido se queda en este equipo.</translation>
+    </message>
+</context>
+<context>
+    <name>MainWindow</name>
+    <message>
+        <source>Take noise out</source>
+        <translation>Quitar el ruido</translation>
+    </message>
+    <message>
+        <source>On</source>
+        <translation>Activado</translation>
+    </message>
+    <message>
+        <source>Noise is taken out of your voice</source>
+        <translation>Se quita el ruido de tu voz</translation>
+    </message>
+    <message>
+        <source>Off</source>
+        <translation>Desactivado</translation>
+    </message>
+    <message>
+        <source>Your voice goes through as it is</source>
+        <translation>Tu voz pasa tal cual</translation>
+    </message>
+    <message>
+        <source>Waiting…</source>
+        <translation>Esperando…</translation>
+    </message>
+    <message>
+        <source>The engine is not there yet</source>
+        <translation>El motor aún no está listo</translation>
+    </message>
+    <message>
+        <source>Mute</source>
+        <translation>Silenciar</translation>
+    </message>
+    <message>
+        <source>Muted</source>
+        <translation>Silenciado</translation>
+    </message>
+    <message>
+        <source>Nobody hears you</source>
+        <translation>Nadie te oye</translation>
+    </message>
+    <message>
+        <source>The others hear you</source>
+        <translation>Los demás te oyen</translation>
+    </message>
+    <message>
+        <source>There is no sound yet</source>
+        <translation>Aún no hay sonido</translation>
+    </message>
+    <message>
+        <source>&amp;Pause pictures</source>
+        <translation>&amp;Pausar las imágenes</translation>
+    </message>
+    <message>
+        <source>How to &amp;use it</source>
+        <translation>Cómo se &amp;usa</translation>
+    </message>
+    <message>
+        <source>Starting…</source>
+        <translation>Iniciando…</translation>
+    </message>
+    <message>
+        <source>State</source>
+        <translation>Estado</translation>
+    </message>
+    <message>
+        <source>From the microphone to the call app</source>
+        <translation>Del micrófono a la aplicación de llamadas</translation>
+    </message>
+    <message>
+        <source>Of one processor core, by the engine</source>
+        <translation>De un núcleo del procesador, por el motor</translation>
+    </message>
+    <message>
+        <source>Moments in which sound was lost</source>
+        <translation>Momentos en los que se perdió sonido</translation>
+    </message>
+    <message>
+        <source>What runs the model</source>
+        <translation>Lo que ejecuta el modelo</translation>
+    </message>
+    <message>
+        <source>Let &amp;pictures go on</source>
+        <translation>Reanudar las imá&amp;genes</translation>
+    </message>
+    <message>
+        <source>That was not possible: {0}</source>
+        <translation>No ha sido posible: {0}</translation>
+    </message>
+    <message>
+        <source>The engine ended; starting it again</source>
+        <translation>El motor se ha cerrado; iniciándolo de nuevo</translation>
+    </message>
+    <message>
+        <source>The engine does not answer; waiting for it</source>
+        <translation>El motor no responde; esperándolo</translation>
+    </message>
+    <message>
+        <source>No sound</source>
+        <translation>Sin sonido</translation>
+    </message>
+    <message>
+        <source>Opening the microphone…</source>
+        <translation>Abriendo el micrófono…</translation>
+    </message>
+    <message>
+        <source>{input} → {output}</source>
+        <translation>{input} → {output}</translation>
+    </message>
+</context>
+<context>
+    <name>Picker</name>
+    <message>
+        <source>{0} (not there)</source>
+        <translation>{0} (no está)</translation>
+    </message>
+</context>
+<context>
+    <name>Pictures</name>
+    <message>
+        <source>Spectrogram before cleaning</source>
+        <translation>Espectrograma antes de limpiar</translation>
+    </message>
+    <message>
+        <source>Spectrogram after cleaning</source>
+        <translation>Espectrograma después de limpiar</translation>
+    </message>
+    <message>
+        <source>Input level</source>
+        <translation>Nivel de entrada</translation>
+    </message>
+    <message>
+        <source>Output level</source>
+        <translation>Nivel de salida</translation>
+    </message>
+    <message>
+        <source>Gain over frequency, in dB</source>
+        <translation>Ganancia por frecuencia, en dB</translation>
+    </message>
+    <message>
+        <source>Before: what your microphone hears</source>
+        <translation>Antes: lo que oye tu micrófono</translation>
+    </message>
+    <message>
+        <source>Level</source>
+        <translation>Nivel</translation>
+    </message>
+    <message>
+        <source>Colours of levels</source>
+        <translation>Colores de los niveles</translation>
+    </message>
+    <message>
+        <source>After: what the others hear</source>
+        <translation>Después: lo que oyen los demás</translation>
+    </message>
+    <message>
+        <source>Gain [dB]</source>
+        <translation>Ganancia [dB]</translation>
+    </message>
+</context>
+<context>
+    <name>Spectrogram</name>
+    <message>
+        <source>Paused</source>
+        <translation>En pausa</translation>
+    </message>
+    <message>
+        <source>kHz</source>
+        <translation>kHz</translation>
+    </message>
+    <message>
+        <source>−{0} s</source>
+        <translation>−{0} s</translation>
+    </message>
+    <message>
+        <source>now</source>
+        <translation>ahora</translation>
+    </message>
+    <message>
+        <source>{hz} Hz, {db} dB, {ago} s ago</source>
+        <translation>{hz} Hz, {db} dB, hace {ago} s</translation>
+    </message>
+</context>
+</TS>
