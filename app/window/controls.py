@@ -97,6 +97,32 @@ class Tick(QCheckBox):
         painter.end()
 
 
+class _Marks(QWidget):
+    """What a slider's ticks stand for, each below its own."""
+
+    def __init__(self, slider: QSlider) -> None:
+        super().__init__()
+        self._slider = slider
+        self._last = self.tr("{0} dB").format(text.number(_MARKS_DB[-1]))
+        self.setFixedHeight(self.fontMetrics().height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """The first and the last keep inside."""
+        painter = QPainter(self)
+        painter.setPen(colours.faint(self.palette()))
+        metric = QStyle.PixelMetric.PM_SliderLength
+        handle = self.style().pixelMetric(metric, None, self._slider)
+        room = self.width() - handle
+        for db in _MARKS_DB:
+            words = text.number(db) if db != _MARKS_DB[-1] else self._last
+            box = self.fontMetrics().boundingRect(words).adjusted(-2, 0, 2, 0)
+            middle = QStyle.sliderPositionFromValue(0, _MARKS_DB[-1], db, room) + handle // 2
+            box.moveTop(0)
+            box.moveLeft(min(max(middle - box.width() // 2, 0), self.width() - box.width()))
+            painter.drawText(box, Qt.AlignmentFlag.AlignCenter, words)
+        painter.end()
+
+
 class Controls(QWidget):
     """Everything that is chosen; ``wanted`` tells wishes as the control socket takes them."""
 
@@ -220,17 +246,7 @@ class Controls(QWidget):
         line.addWidget(self._strength_text)
         column.addLayout(line)
         column.addWidget(self.strength)
-        marks = QHBoxLayout()
-        marks.setSpacing(0)
-        for at, db in enumerate(_MARKS_DB):
-            mark = QLabel(f"{db}" if db < 100 else self.tr("100 dB"))
-            faint = mark.palette()
-            faint.setColor(mark.foregroundRole(), colours.faint(faint))
-            mark.setPalette(faint)
-            marks.addWidget(mark)
-            if at < len(_MARKS_DB) - 1:
-                marks.addStretch(1)
-        column.addLayout(marks)
+        column.addWidget(_Marks(self.strength))
         column.addSpacing(12)
         self.strength.valueChanged.connect(self._turn_strength)
         self._say_strength(100)

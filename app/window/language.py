@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QSettings, QTranslator
+from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
 
 FOLDER = Path(__file__).parent / "translations"
 LANGUAGES = {"en": "English", "es": "Español"}
 """Codes, and what each calls itself."""
-
-_CHOSEN = "look/language"
+SYSTEM = "system"
+"""Whichever of them the user's system speaks."""
 
 
 class Translations(QTranslator):
@@ -56,17 +56,6 @@ class Translations(QTranslator):
         return self.found.get((context, source))
 
 
-def chosen(settings: QSettings) -> str:
-    """A code of ``LANGUAGES``, or nothing: the system's."""
-    code = str(settings.value(_CHOSEN, ""))
-    return code if code in LANGUAGES else ""
-
-
-def choose(settings: QSettings, code: str) -> None:
-    """Take this one from the next window on; nothing: the system's."""
-    settings.setValue(_CHOSEN, code)
-
-
 def of_system() -> str:
     """The first of the user's languages that is known here, else English."""
     for name in QLocale.system().uiLanguages():
@@ -76,12 +65,12 @@ def of_system() -> str:
     return "en"
 
 
-def speak(application: QCoreApplication, code: str = "") -> str:
+def speak(application: QCoreApplication, code: str = SYSTEM) -> str:
     """Have the window speak a language, the system's by default; returns its code.
 
     To be called once, before the first widget. Where a file cannot be read it stays English.
     """
-    code = code or of_system()
+    code = code if code in LANGUAGES else of_system()
     locale = QLocale.system()
     if locale.language() != QLocale(code).language():
         locale = QLocale(code)

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from PySide6.QtCore import QEvent, QSettings, Qt, QTimer
-from PySide6.QtGui import QCloseEvent, QHideEvent, QKeySequence, QShortcut, QShowEvent
+from PySide6.QtGui import QCloseEvent, QColor, QHideEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -82,7 +82,7 @@ class MainWindow(QMainWindow):
                 (self.tr("On"), self.tr("Noise is taken out of your voice")),
                 (self.tr("Off"), self.tr("Your voice goes through as it is")),
             ),
-            (colours.ON, colours.OFF),
+            ("on", "off"),
             (self.tr("Waiting…"), self.tr("The engine is not there yet")),
         )
         self.mute = MuteSwitch(
@@ -91,7 +91,7 @@ class MainWindow(QMainWindow):
                 (self.tr("Muted"), self.tr("Nobody hears you")),
                 (self.tr("Mute"), self.tr("The others hear you")),
             ),
-            (colours.MUTED, None),
+            ("muted", None),
             (self.tr("Mute"), self.tr("There is no sound yet")),
         )
         self.pause = QPushButton(self.tr("&Pause pictures"))
@@ -176,8 +176,8 @@ class MainWindow(QMainWindow):
     def _dress(self) -> None:
         """What does not follow the palette by itself."""
         palette = self.banner.palette()
-        palette.setColor(self.banner.backgroundRole(), colours.WARNING)
-        palette.setColor(self.banner.foregroundRole(), colours.WARNING_TEXT)
+        palette.setColor(self.banner.backgroundRole(), QColor(colours.accents.warning))
+        palette.setColor(self.banner.foregroundRole(), QColor(colours.accents.on_warning))
         self.banner.setPalette(palette)
 
     # What the user wants
@@ -315,6 +315,8 @@ class MainWindow(QMainWindow):
         super().changeEvent(event)
         if event.type() == QEvent.Type.WindowStateChange:
             self._look()
+        elif event.type() == QEvent.Type.PaletteChange and hasattr(self, "banner"):
+            self._dress()
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """End the session if a window started it; one of somebody else's runs on."""

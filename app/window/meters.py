@@ -78,12 +78,16 @@ class LevelMeter(QWidget):
         painter = QPainter(self)
         rect = QRect(6, TOP, 16, self.height() - TOP - BOTTOM)
         painter.fillRect(rect, colours.trough(self.palette()))
-        bar = [(SILENT_DBFS, _LOUD_DBFS, colours.QUIET), (_LOUD_DBFS, _TOO_LOUD_DBFS, colours.LOUD)]
-        for low, high, colour in [*bar, (_TOO_LOUD_DBFS, 0.0, colours.TOO_LOUD)]:
+        accents = colours.accents
+        for low, high, colour in (
+            (SILENT_DBFS, _LOUD_DBFS, accents.quiet),
+            (_LOUD_DBFS, _TOO_LOUD_DBFS, accents.loud),
+            (_TOO_LOUD_DBFS, 0.0, accents.too_loud),
+        ):
             top = _y(rect, min(self.level_dbfs, high))
             foot = _y(rect, low)
             if top < foot:
-                painter.fillRect(rect.left(), top, rect.width(), foot - top, colour)
+                painter.fillRect(rect.left(), top, rect.width(), foot - top, QColor(colour))
         if self.peak_dbfs > SILENT_DBFS:
             painter.fillRect(
                 rect.left(), _y(rect, self.peak_dbfs), rect.width(), 2, self.palette().windowText()
@@ -139,7 +143,7 @@ class GainCurve(QWidget):
         heights = rect.bottom() + 1 - (np.arange(n_rows) + 0.5) / n_rows * rect.height()
         places = rect.left() + (1.0 - self._gain_db / _LEAST_GAIN_DB) * rect.width()
         curve = [QPointF(x, y) for x, y in zip(places.tolist(), heights.tolist(), strict=True)]
-        accent = self.palette().highlight().color()
+        accent = QColor(colours.accents.curve)
         soft = QColor(accent)
         soft.setAlphaF(0.3)
         corners = [QPointF(rect.left(), curve[0].y()), *curve, QPointF(rect.left(), curve[-1].y())]

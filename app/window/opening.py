@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QApplication
 
 from app.window import language
 from app.window.engine_process import EngineProcess, options_for
+from app.window.themes import SYSTEM, Look
 from engine.control import ControlClient
 from engine.errors import ControlError
 
@@ -26,7 +27,8 @@ def open_window() -> int:
     settings = QSettings(
         QSettings.Format.IniFormat, QSettings.Scope.UserScope, "denoise-app", "window"
     )
-    language.speak(application, language.chosen(settings))
+    language.speak(application)
+    Look(application).wear(SYSTEM)
     from app.window.link import Link
     from app.window.main_window import MainWindow
 

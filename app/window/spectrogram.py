@@ -176,8 +176,8 @@ class Spectrogram(QWidget):
         text = self.tr("Paused")
         box = painter.fontMetrics().boundingRect(text).adjusted(-8, -4, 8, 4)
         box.moveTopRight(rect.topRight() + QPoint(-8, 8))
-        painter.fillRect(box, colours.WARNING)
-        painter.setPen(colours.WARNING_TEXT)
+        painter.fillRect(box, QColor(colours.accents.warning))
+        painter.setPen(QColor(colours.accents.on_warning))
         painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
 
     def _paint_axes(self, painter: QPainter, rect: QRect) -> None:

@@ -19,7 +19,8 @@ class Switch(QAbstractButton):
     ----------
     name : what it switches, for screen readers
     words : (title, meaning) when on, then when off
-    fills : background when on, then when off; None: the palette's button
+    fills : background when on, then when off, by the names of ``Accents``; None: the palette's
+        button
     waiting : (title, meaning) while there is nothing to switch
     """
 
@@ -27,7 +28,7 @@ class Switch(QAbstractButton):
         self,
         name: str,
         words: tuple[tuple[str, str], tuple[str, str]],
-        fills: tuple[QColor | None, QColor | None],
+        fills: tuple[str | None, str | None],
         waiting: tuple[str, str],
         parent: QWidget | None = None,
     ) -> None:
@@ -74,13 +75,16 @@ class Switch(QAbstractButton):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         box = QRectF(self.rect()).adjusted(3, 3, -3, -3)
-        fill = self._fills[0 if self.isChecked() else 1] if self.isEnabled() else None
+        name = self._fills[0 if self.isChecked() else 1] if self.isEnabled() else None
+        fill = QColor(getattr(colours.accents, name)) if name else None
         palette = self.palette()
-        pen = QColor("white") if fill else palette.color(QPalette.ColorRole.ButtonText)
+        pen = palette.color(QPalette.ColorRole.ButtonText)
+        if fill:
+            pen = QColor(colours.accents.on_accent)
         drawn = fill or palette.color(QPalette.ColorRole.Button)
         if self.isEnabled() and (self.underMouse() or self.isDown()):
             drawn = drawn.lighter(108) if not self.isDown() else drawn.darker(110)
-        painter.setPen(QPen(colours.line(palette), 1) if fill is None else Qt.PenStyle.NoPen)
+        painter.setPen(QPen(colours.edge(palette), 1) if fill is None else Qt.PenStyle.NoPen)
         painter.setBrush(drawn)
         painter.drawRoundedRect(box, _RADIUS, _RADIUS)
         if self.hasFocus():

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
-from PySide6.QtCore import QLocale, QSettings
+from PySide6.QtCore import QLocale
 from PySide6.QtWidgets import QDialogButtonBox
 from pytestqt.qtbot import QtBot
 
@@ -155,15 +155,7 @@ def test_the_window_speaks_spanish(qtbot: QtBot, spanish: None) -> None:
     assert text.figures(told)["delay"] == "Retardo 1144 ms"
 
 
-def test_the_language_is_the_systems_or_the_chosen(
-    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = QSettings(str(tmp_path / "window.ini"), QSettings.Format.IniFormat)
-    assert language.chosen(settings) == ""
-    language.choose(settings, "es")
-    assert language.chosen(settings) == "es"
-    settings.setValue("look/language", "xx")
-    assert language.chosen(settings) == ""
+def test_the_language_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     for names, code in (
         (["es-MX", "en"], "es"),
         (["de-DE", "es"], "es"),

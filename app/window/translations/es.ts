@@ -112,10 +112,6 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>&amp;Intensidad</translation>
     </message>
     <message>
-        <source>100 dB</source>
-        <translation>100 dB</translation>
-    </message>
-    <message>
         <source>In your call app choose &lt;b&gt;Denoised Microphone&lt;/b&gt; as the microphone.</source>
         <translation>En tu aplicación de llamadas, elige &lt;b&gt;Denoised Microphone&lt;/b&gt; como micrófono.</translation>
     </message>
@@ -369,6 +365,13 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>{hz} Hz, {db} dB, {ago} s ago</source>
         <translation>{hz} Hz, {db} dB, hace {ago} s</translation>
+    </message>
+</context>
+<context>
+    <name>_Marks</name>
+    <message>
+        <source>{0} dB</source>
+        <translation>{0} dB</translation>
     </message>
 </context>
 </TS>
