@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import pytest
 
 from acquisition.downloads import Manners, Visitor
 from acquisition.errors import AcquisitionError
-from tests.acquisition.web import Site, drop_after, hang_up, serving, status
+from tests.acquisition.web import Site, drop_after, hang_up, kill_when, serving, status
 
 BRISK = Manners(pause_s=(0.0, 0.0), tries=4, back_off_s=0.01, longest_wait_s=3.0, timeout_s=5.0)
 ROOT = Path(__file__).parents[2]
@@ -115,7 +114,7 @@ def test_a_server_that_asks_for_time_gets_it(site, visitor, tmp_path):
     ]
     before = time.monotonic()
     visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
-    assert 1.9 < time.monotonic() - before < 6.0
+    assert time.monotonic() - before > 1.9
     site.faults["/a.zip"] = [status(503, Retry_After="3600")]
     with pytest.raises(AcquisitionError, match="answered 503; given up"):
         visitor.download(f"{site.at}/a.zip", tmp_path / "b.zip")
@@ -140,9 +139,7 @@ def test_robots_txt_is_asked_first_and_honoured(site, visitor, tmp_path):
     with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
         visitor.page(f"{site.at}/private/index.html")
     assert site.asked == []
-    before = time.monotonic()
     visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
-    assert time.monotonic() - before < 5.0
 
 
 def test_what_is_refused_is_told_at_once(site, visitor, tmp_path):
@@ -225,9 +222,8 @@ def test_a_page_is_read_and_no_endless_one(site, visitor):
         visitor.page(f"{site.at}/large.html")
 
 
-def test_killed_at_any_moment_it_goes_on(site, content, tmp_path):
-    """SIGKILL at growing delays; the last run ends. Each byte is asked for about once."""
-    site.bytes_per_s = 200_000
+def test_killed_at_any_moment_it_goes_on(site, content, rng, tmp_path):
+    """SIGKILL while the server holds back the rest; the last run ends. No byte comes twice."""
     path = tmp_path / "a.zip"
     script = """
 import sys
@@ -237,20 +233,25 @@ with Visitor(Manners(pause_s=(0.0, 0.0))) as visitor:
     visitor.download(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
 """
     command = [sys.executable, "-c", script, f"{site.at}/a.zip", str(path), sha256(content)]
-    for k in range(6):
-        process = subprocess.Popen(command, cwd=ROOT)
-        try:
-            process.wait(0.4 + 0.13 * k)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        assert not path.exists() or path.read_bytes() == content
-    site.bytes_per_s = 0.0
+    part = path.with_name("a.zip.part")
+    stored = [0]
+    for n in rng.integers(17_000, 60_000, 5):
+        with site.holding("/a.zip", int(n)):
+            # All that came, but for less than a block.
+            least = stored[-1] + int(n) // 16_384 * 16_384
+            process = subprocess.Popen(command, cwd=ROOT)
+            kill_when(process, lambda: part.exists() and part.stat().st_size >= least)  # noqa: B023
+        stored.append(part.stat().st_size)
+        assert not path.exists()
+        assert part.read_bytes() == content[: stored[-1]]
+    with site.holding("/a.zip", len(content)) as reached:  # in whatever it does then
+        kill_when(subprocess.Popen(command, cwd=ROOT), reached.is_set)
+    assert not path.exists() or path.read_bytes() == content
     assert subprocess.run(command, cwd=ROOT, timeout=60).returncode == 0
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
     starts = [int(a.removeprefix("bytes=").rstrip("-") or 0) for _, a in site.asked]
-    assert starts == sorted(starts)
+    assert starts[:6] == stored
 
 
 def test_a_browser_waits_as_long_as_robots_txt_asks(site):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from acquisition import noise
 from acquisition.catalogue import Catalogue
 from acquisition.errors import AcquisitionError
 from app.cli import main
-from tests.acquisition.web import Site, drop_after, serving, status
+from tests.acquisition.web import Site, drop_after, kill_when, serving, status
 
 ROOT = Path(__file__).parents[2]
 RAIN = (ROOT / "app" / "clips" / "rain.flac").read_bytes()
@@ -118,22 +115,26 @@ def test_dropped_lines_and_busy_servers_are_borne(site, table, tmp_path):
 
 
 def test_a_kill_loses_nothing(site, table, tmp_path):
-    site.bytes_per_s = len(RAIN) / 1.5
+    """SIGKILL while the server holds back the rest, each time when more is stored than before."""
     line = [sys.executable, "main.py", "acquire", "noise", "rain"]
     line += ["--table", str(table), "--into", str(tmp_path)]
-    kills = 0
-    for wait_s in (2.5, 3.0, 3.5):
-        process = subprocess.Popen(
-            line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(wait_s)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-    site.bytes_per_s = 0.0
+    part = tmp_path / "noise" / "unfinished" / "rain.flac.part"
+
+    def stored() -> int:
+        return part.stat().st_size if part.exists() else 0
+
+    firsts = []
+    for _ in range(3):
+        least = stored() + 80_000  # yt-dlp stores in blocks, each up to twice the one before
+        site.asked.clear()
+        with site.holding("/rain.flac", 200_000):
+            process = subprocess.Popen(line, cwd=ROOT)
+            kill_when(process, lambda least=least: stored() >= least)
+        firsts.append(site.asked[-1][1])
     assert acquire("rain", "--table", table, "--into", tmp_path) == 0
-    assert kills
+    first, second, third = (int(a.removeprefix("bytes=").rstrip("-") or 0) for a in firsts)
+    assert first == 0
+    assert 80_000 <= second <= third - 80_000
     (row,) = rows(tmp_path)
     given, kept = (
         soundfile.read(file)[0] for file in (ROOT / "app/clips/rain.flac", tmp_path / row["path"])

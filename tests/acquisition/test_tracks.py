@@ -80,7 +80,7 @@ def test_a_killed_program_leaves_no_workers(tmp_path):
         workers = psutil.Process(process.pid).children(recursive=True)
         assert workers
         process.kill()
-    _, alive = psutil.wait_procs(workers, timeout=5.0)
+    _, alive = psutil.wait_procs(workers, timeout=20.0)
     assert not alive
 
 

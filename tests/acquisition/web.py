@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections import defaultdict
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import psutil
 
 Answer = Callable[["Handler"], None]
 
@@ -25,12 +28,26 @@ class Site:
     agents: set[str] = field(default_factory=set)
     ranges: bool = True
     etags: dict[str, str] = field(default_factory=dict)
-    bytes_per_s: float = 0.0
-    """0: as fast as it goes."""
     at: str = ""
     """Address of the server, without a slash at its end."""
     busiest: int = 0
     """Most requests that were answered at one time."""
+    held: tuple[str, int, threading.Event, threading.Event] | None = None
+    """Path with its query, how many bytes of its body come; set when they have, and when over."""
+
+    @contextmanager
+    def holding(self, path: str, n: int) -> Iterator[threading.Event]:
+        """Give so many bytes of a file's answers and then none; the event tells that it is so.
+
+        Who waits for more waits on, at whatever speed it came here. All of it may be given, too.
+        """
+        reached, over = threading.Event(), threading.Event()
+        self.held = (path, n, reached, over)
+        try:
+            yield reached
+        finally:
+            self.held = None
+            over.set()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -86,13 +103,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         body = body[:stop_after]
-        pace = self.site.bytes_per_s
-        size = max(1, int(pace / 50)) if pace else max(1, len(body))
-        for k in range(0, len(body), size):
-            self.wfile.write(body[k : k + size])
+        held = self.site.held if self.site.held and self.site.held[0] == self.path else None
+        if held:
+            _, n, reached, over = held
+            self.wfile.write(body[:n])
             self.wfile.flush()
-            if pace:
-                time.sleep(size / pace)
+            reached.set()
+            if n < len(body):
+                over.wait()
+                self.close_connection = True
+            return
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
@@ -134,3 +155,21 @@ def serving(site: Site | None = None) -> Iterator[Site]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def kill_when(
+    process: subprocess.Popen,
+    reached: Callable[[], bool],
+    children: list[psutil.Process] | None = None,
+) -> None:
+    """SIGKILL to a process once something is so; it must not end before that.
+
+    children : gets those that it had then
+    """
+    while not reached():
+        assert process.poll() is None, f"ended with {process.returncode} before it was killed"
+        time.sleep(0.01)
+    if children is not None:
+        children += psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
