@@ -7,6 +7,7 @@ import logging
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -287,22 +288,30 @@ def test_killed_ten_times_it_ends_with_the_very_same_weights(folders, tmp_path, 
         "--set=run.tensorboard=false",
     )
     whole = start(*options(folders, tmp_path / "whole", *more))
-    whole.join(120)
+    whole.join(300)
     assert whole.exitcode == 0
 
     killed = options(folders, tmp_path / "killed", *more, "--resume")
     state = tmp_path / "killed" / "state.npz"
-    for least in sorted(rng.integers(0, STEPS * 3 // 4, 10)):
+    wanted = sorted(rng.integers(0, STEPS * 3 // 4, 10))
+    kills = late = 0
+    while kills < len(wanted):
         process = start(*killed)
-        while step_of(state) < least:
-            assert process.is_alive()
+        while step_of(state) < wanted[kills] and process.is_alive():
             time.sleep(0.02)
         time.sleep(rng.uniform(0.0, 0.05))  # in the middle of whatever it does
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
-        assert process.exitcode == -signal.SIGKILL
+        if process.exitcode == -signal.SIGKILL:
+            kills += 1
+            continue
+        # It ended while this process had to wait for its turn: once more from the beginning.
+        assert process.exitcode == 0
+        late += 1
+        assert late < 10
+        shutil.rmtree(tmp_path / "killed")
     last = start(*killed)
-    last.join(120)
+    last.join(300)
     assert last.exitcode == 0
 
     for name in ("state.npz", "checkpoint.npz"):
