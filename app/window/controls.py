@@ -200,6 +200,10 @@ class Controls(QWidget):
             "monitor": told.get("monitor", False),
         }
 
+    def forget_picks(self) -> None:
+        """What was picked here is no longer what is wished for."""
+        self._picked.clear()
+
     def refuse(self, wanted: dict[str, Any]) -> None:
         """Forget picks that the session did not take."""
         for name in wanted:

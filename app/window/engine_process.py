@@ -58,23 +58,29 @@ class EngineProcess:
         self._next_s = 0.0
         self._since_s: float | None = None
         self._answered = False
+        self.failures = 0
+        """So many in a row have ended without having answered."""
+        self.choice = 0
+        """Which of the options the newest was started with."""
         self.starts = 0
         """So many have been started from here."""
         self.words = ""
         """What the last one that ended complained about."""
 
-    def look(self, answers: bool, options: tuple[str, ...]) -> State:
+    def look(self, answers: bool, *options: tuple[str, ...]) -> State:
         """See how it is; start one when none answers and its time has come.
 
         Parameters
         ----------
         answers : whether a session answers, whoever started it
-        options : of a new one
+        options : of a new one, then of each that follows where one ended without having
+            answered; the last ones stay
         """
         now_s = time.monotonic()
         if answers:
             self._since_s = self._since_s or now_s
             self._answered = True
+            self.failures = 0
             if now_s - self._since_s > _PROVEN_S:
                 self._wait_s = 0.0
             return State.RUNS
@@ -83,12 +89,14 @@ class EngineProcess:
             if self._process.poll() is None:
                 return State.SILENT if self._answered else State.STARTING
             self._process = None
+            self.failures += not self._answered
             self.words = self._last_words()
             self._next_s = now_s + self._wait_s
             self._wait_s = min(max(2.0 * self._wait_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
         if now_s < self._next_s:
             return State.WAITING
-        self._start(options)
+        self.choice = min(self.failures, len(options) - 1)
+        self._start(options[self.choice])
         return State.STARTING
 
     @property
@@ -161,3 +169,13 @@ def options_for(wished: dict[str, Any]) -> tuple[str, ...]:
     found.append(f"--model={wished.get('model') or DEFAULT_MODEL}")
     found.append(f"--limit={wished.get('limit_db', 100.0):g}")
     return (*found, "--json")
+
+
+def start_options(wished: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Command lines to try in turn: a device that is not there must not cost the sound.
+
+    As wished for, then with the system's devices, then with the program's own model too.
+    """
+    without = {**wished, "input": None, "output": None}
+    tries = (wished, without, {**without, "model": None})
+    return tuple(dict.fromkeys(options_for(one) for one in tries))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QTextBrowser, QVBoxLayout, QWidget
-
-_SEEN = "help/seen"
 
 
 class HelpPage(QDialog):
@@ -60,13 +57,3 @@ class HelpPage(QDialog):
             "changes in the call. All sound stays on this machine."
         )
         return f"<h2>{self.windowTitle()}</h2><ol>{items}</ol><p>{after}</p>"
-
-
-def was_seen(settings: QSettings) -> bool:
-    """Whether the page has been shown before."""
-    return bool(settings.value(_SEEN, False, type=bool))
-
-
-def remember(settings: QSettings) -> None:
-    """Do not show it by itself again."""
-    settings.setValue(_SEEN, True)

@@ -22,7 +22,8 @@ from engine.control import Answer, ControlClient
 from engine.errors import ControlError
 
 STATUS_S = 1.0
-DEVICES_S = 2.0
+DEVICES_S, DEVICES_HIDDEN_S = 2.0, 6.0
+"""How often devices are asked for while somebody looks, and else: that one came is told too."""
 # Connecting in vain costs some 50 µs; a fresh engine is to hear of a mute before it has sound.
 _RETRY_S = 0.05
 # Two seconds of pictures.
@@ -115,7 +116,7 @@ class Link:
         self._wake.set()
 
     def watch(self, wanted: bool) -> None:
-        """Whether pictures and devices are of interest: nobody looks at a hidden window."""
+        """Whether pictures are of interest: nobody looks at a hidden window."""
         if wanted:
             self._looking.set()
             self._wake.set()
@@ -154,7 +155,7 @@ class Link:
 
     def _converse(self, client: ControlClient) -> None:
         """Ask and tell until closed, or until a wish is refused: then begin anew."""
-        status_s = devices_s = 0.0
+        status_s, devices_s = 0.0, -DEVICES_HIDDEN_S
         while not self._closed.is_set() or self._wanted:
             now_s = time.monotonic()
             with self._lock:
@@ -174,11 +175,11 @@ class Link:
             if now_s >= status_s:
                 status_s = now_s + STATUS_S
                 self._events.append(Told("status", client.ask(do="status"), wishes=wishes))
-            if now_s >= devices_s and self._looking.is_set():
-                devices_s = now_s + DEVICES_S
+            every_s = DEVICES_S if self._looking.is_set() else DEVICES_HIDDEN_S
+            if now_s >= devices_s + every_s:
+                devices_s = now_s
                 self._list_devices(client)
-            due_s = min(status_s, devices_s) if self._looking.is_set() else status_s
-            self._wake.wait(max(due_s - time.monotonic(), 0.0))
+            self._wake.wait(max(min(status_s, devices_s + every_s) - time.monotonic(), 0.0))
             self._wake.clear()
 
     def _list_devices(self, client: ControlClient) -> None:

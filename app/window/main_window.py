@@ -7,9 +7,11 @@ Not here: talking (``link``), the engine's process (``engine_process``), the par
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from PySide6.QtCore import QEvent, QSettings, Qt, QTimer
+from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QColor, QHideEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
     QFrame,
@@ -25,9 +27,12 @@ from PySide6.QtWidgets import (
 from app.window import colours, help_page, text
 from app.window.catalogue import Catalogue
 from app.window.controls import Controls
-from app.window.engine_process import EngineProcess, State, options_for
+from app.window.engine_process import DEFAULT_MODEL, EngineProcess, State, start_options
 from app.window.link import Link, Told
 from app.window.pictures import Pictures
+from app.window.profiles import ProfileBar
+from app.window.settings import Settings
+from app.window.settings_file import SettingsFile
 from app.window.switches import MuteSwitch, Switch
 
 PULL_MS, HIDDEN_MS = 33, 500
@@ -42,16 +47,28 @@ class MainWindow(QMainWindow):
     ----------
     link : talks to the session; started and closed by the window
     engine : starts one where none runs
-    settings : what is remembered of the window itself
+    settings : what is remembered; an engine is started as its profile in use wants it
     """
 
-    def __init__(self, link: Link, engine: EngineProcess, settings: QSettings) -> None:
+    status_told = Signal(dict)
+    devices_told = Signal(list)
+    sound_ended = Signal()
+    """No session answers any more, or not yet."""
+    settings_changed = Signal()
+    has_quit = Signal()
+
+    def __init__(self, link: Link, engine: EngineProcess, settings: SettingsFile) -> None:
         super().__init__()
         self._link, self._engine, self._settings = link, engine, settings
         self._catalogue = Catalogue()
         self._told: dict[str, Any] = {}
         self._answers = False
-        self._wished: dict[str, Any] = {}
+        self._wished: dict[str, Any] = settings.now.current.wishes()
+        self._awaited: dict[str, str] = {}
+        self._undo: dict[str, Any] = {}
+        self._quits = False
+        self.goes_on_hidden: Callable[[], bool] = lambda: False
+        """Asked when the window is closed: whether there is a way back to it."""
         self._notice, self._notice_until_s = "", 0.0
         self.setWindowTitle("denoise-app")
         self.resize(1040, 720)
@@ -59,13 +76,26 @@ class MainWindow(QMainWindow):
         self._bind()
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._pull)
+        self._tell_of_settings()
         self._link.start()
         self._timer.start(PULL_MS)
 
+    def _tell_of_settings(self) -> None:
+        """Once, what could not be taken over from the last time."""
+        if self._settings.damaged is not None:
+            self._tell(
+                self.tr("Some settings made no sense; the old file is kept as {0}").format(
+                    self._settings.damaged.name
+                )
+            )
+        elif self._settings.problems:
+            self._tell(self.tr("The settings cannot be read; what you change now is not kept"))
+
     def explain_once(self) -> None:
         """Show the help page to who sees this for the first time."""
-        if not help_page.was_seen(self._settings):
-            help_page.remember(self._settings)
+        if not self._settings.now.help_seen:
+            self._settings.change(help_seen=True)
+            self._settings.save()
             self.explain()
 
     def explain(self) -> None:
@@ -103,6 +133,8 @@ class MainWindow(QMainWindow):
         self.banner.setAutoFillBackground(True)
         self.banner.setTextFormat(Qt.TextFormat.PlainText)
         self.banner.hide()
+        self.profiles = ProfileBar()
+        self.profiles.show_settings(self._settings.now)
         self.controls = Controls()
         self.pictures = Pictures()
 
@@ -113,6 +145,7 @@ class MainWindow(QMainWindow):
         head.addWidget(self.mute, 2)
         side = QVBoxLayout()
         side.setSpacing(8)
+        side.addWidget(self.profiles)
         side.addWidget(self.controls, 1)
         side.addSpacing(8)
         side.addWidget(self.pause)
@@ -155,9 +188,11 @@ class MainWindow(QMainWindow):
         self.figures["provider"].setToolTip(self.tr("What runs the model"))
 
     def _bind(self) -> None:
-        self.power.clicked.connect(lambda on: self._want({"on": on}))
-        self.mute.clicked.connect(lambda on: self._want({"muted": on}))
-        self.controls.wanted.connect(self._want)
+        self.power.clicked.connect(lambda on: self.want({"on": on}))
+        self.mute.clicked.connect(lambda on: self.want({"muted": on}))
+        self.controls.wanted.connect(self.want)
+        self.profiles.chosen.connect(self.use_profile)
+        self.profiles.changed.connect(self.take_settings)
         self.pause.toggled.connect(self._pause)
         self.help.clicked.connect(self.explain)
         for keys, act in (
@@ -166,7 +201,7 @@ class MainWindow(QMainWindow):
             ("Ctrl+P", self.pause.toggle),
             ("Ctrl+E", self.controls.monitor.click),
             ("F1", self.explain),
-            ("Ctrl+Q", self.close),
+            ("Ctrl+Q", self.quit),
         ):
             QShortcut(QKeySequence(keys), self).activated.connect(act)
         for widget, keys in ((self.power, "Ctrl+T"), (self.mute, "Ctrl+M"), (self.pause, "Ctrl+P")):
@@ -182,7 +217,35 @@ class MainWindow(QMainWindow):
 
     # What the user wants
 
-    def _want(self, values: dict[str, Any]) -> None:
+    def want(self, values: dict[str, Any]) -> None:
+        """Have the session do this, and remember it for the next."""
+        before = self._settings.now.current.wishes()
+        self._undo.update({name: before[name] for name in values if name in before})
+        for name in values:
+            self._awaited.pop(name, None)
+        left = {f"was_{name}": values[name] for name in ("on", "muted") if name in values}
+        self.take_settings(replace(self._settings.now.with_wishes(values), **left))
+        self._ask_for(values)
+
+    def use_profile(self, name: str) -> None:
+        """Have the session be as a profile wants it."""
+        if name == self._settings.now.profile:
+            return
+        self.take_settings(self._settings.now.in_use(name))
+        wishes = self._settings.now.current.wishes()
+        self._awaited = {field: wishes[field] for field in ("input", "output") if wishes[field]}
+        self._undo.clear()
+        self.controls.forget_picks()
+        self._ask_for({**wishes, "model": wishes["model"] or DEFAULT_MODEL})
+
+    def take_settings(self, settings: Settings) -> None:
+        """Have these settings; what of them is the session's business is not told to it."""
+        if settings != self._settings.now:
+            self._settings.take(settings)
+            self.profiles.show_settings(settings)
+            self.settings_changed.emit()
+
+    def _ask_for(self, values: dict[str, Any]) -> None:
         self._told.update({name: values[name] for name in values if name in self._told})
         if "limit_db" in values:
             self.pictures.gain.set_limit(values["limit_db"])
@@ -202,14 +265,19 @@ class MainWindow(QMainWindow):
             self.controls.show_models(self._catalogue.cards)
             self._catalogue.cards = None
         self._keep_engine()
+        self._settings.save_when_calm()
 
     def _hear(self, told: Told) -> None:
         if told.kind == "status":
             self._hear_status(told.answer)
         elif told.kind == "devices":
             self.controls.show_devices(told.answer["devices"])
+            self._welcome(told.answer["devices"])
+            self.devices_told.emit(told.answer["devices"])
         elif told.kind == "refused":
             self.controls.refuse(told.answer)
+            undone = {name: self._undo[name] for name in told.answer if name in self._undo}
+            self.take_settings(self._settings.now.with_wishes(undone))
             self._tell(self.tr("That was not possible: {0}").format(told.text))
         elif told.kind == "lost":
             self._answers = False
@@ -233,26 +301,49 @@ class MainWindow(QMainWindow):
                 self.figures[name].setText(words)
         self.pictures.input_level.tell()
         self.pictures.output_level.tell()
+        self._settings.change(was_on=told["on"], was_muted=told["muted"])
+        self.status_told.emit(told)
+
+    def _welcome(self, devices: list[dict[str, Any]]) -> None:
+        """Take up a device of the profile that was not there when it was wished for."""
+        there = {(device["kind"], device["name"]) for device in devices}
+        for field, name in list(self._awaited.items()):
+            if (field, name) in there:
+                del self._awaited[field]
+                self._ask_for({field: name})
 
     def _greet(self, told: dict[str, Any]) -> None:
         """A session answers that did not before."""
+        if not self._told:
+            self._catalogue.start()
         if self._told:
             # One that was started again is to be as the last one was.
             lost = {name: self._told[name] for name in ("on", "muted")}
-            if any(told[name] != lost[name] for name in lost):
-                told.update(lost)
-                self._link.want(**lost)
+        elif self._engine.starts:
+            now = self._settings.now
+            lost = {"on": now.starts_on(), "muted": now.starts_muted()}
         else:
-            self._catalogue.start()
+            return  # somebody else's is as they want it
+        if self._engine.starts and self._engine.choice:
+            # It did not start with what was wished for.
+            wishes = self._settings.now.current.wishes()
+            self._awaited = {field: wishes[field] for field in ("input", "output") if wishes[field]}
+            if wishes["model"] is not None:
+                lost["model"] = wishes["model"]
+        lost = {name: value for name, value in lost.items() if told.get(name) != value}
+        told.update(lost)
+        if lost:
+            self._link.want(**lost)
 
     def _keep_engine(self) -> None:
-        state = self._engine.look(self._answers, options_for(self._wished))
+        state = self._engine.look(self._answers, *start_options(self._wished))
         if state is State.RUNS:
             notice = self._notice if time.monotonic() < self._notice_until_s else ""
             self._warn(text.problem(self._told) or notice)
             self._say(self._doing())
             return
         self._enable(False)
+        self.sound_ended.emit()
         for name, words in text.figures({}).items():
             self.figures[name].setText(words)
         if self._engine.starts <= 1 and state is State.STARTING and not self._told:
@@ -318,9 +409,26 @@ class MainWindow(QMainWindow):
         elif event.type() == QEvent.Type.PaletteChange and hasattr(self, "banner"):
             self._dress()
 
-    def closeEvent(self, event: QCloseEvent) -> None:
-        """End the session if a window started it; one of somebody else's runs on."""
+    def quit(self) -> None:
+        """Close it for good, shown or hidden."""
+        if self._quits:
+            return
+        self._quits = True
         self._timer.stop()
+        self._settings.save()
         self._link.close()
         self._engine.end(self._link.quit_session)
+        self.close()
+        self.has_quit.emit()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Hide if there is a way back, else end the session if a window started it.
+
+        One of somebody else's runs on.
+        """
+        if not self._quits and self.goes_on_hidden():
+            event.ignore()
+            self.hide()
+            return
+        self.quit()
         super().closeEvent(event)

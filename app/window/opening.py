@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 
-from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication
 
 from app.window import language
-from app.window.engine_process import EngineProcess, options_for
-from app.window.themes import SYSTEM, Look
+from app.window.engine_process import EngineProcess, start_options
+from app.window.settings_file import SettingsFile
+from app.window.themes import Look
 from engine.control import ControlClient
 from engine.errors import ControlError
 
@@ -21,14 +21,12 @@ def open_window() -> int:
     application.setApplicationName("denoise-app")
     application.setApplicationDisplayName("denoise-app")
     application.setDesktopFileName("denoise-app")
+    settings = SettingsFile()
     engine = EngineProcess()
     if not _session_answers():
-        engine.look(False, options_for({}))
-    settings = QSettings(
-        QSettings.Format.IniFormat, QSettings.Scope.UserScope, "denoise-app", "window"
-    )
-    language.speak(application)
-    Look(application).wear(SYSTEM)
+        engine.look(False, *start_options(settings.now.current.wishes()))
+    language.speak(application, settings.now.language)
+    Look(application).wear(settings.now.theme)
     from app.window.link import Link
     from app.window.main_window import MainWindow
 
@@ -36,7 +34,7 @@ def open_window() -> int:
     # Qt's timer runs often enough for Python to notice.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: window.close())
+            signal.signal(getattr(signal, name), lambda *_: window.quit())
     window.show()
     window.explain_once()
     return int(application.exec())

@@ -84,6 +84,12 @@ def strength(limit_db: float) -> str:
     return tr("{0} dB: strong").format(number(limit_db))
 
 
+def profile(name: str) -> str:
+    """A profile's name as it is shown: the first ones speak the user's language."""
+    first = {"home": tr("Home"), "office": tr("Office"), "train": tr("Train")}
+    return first.get(name, name)
+
+
 def figures(told: dict[str, Any]) -> dict[str, str]:
     """Delay, processor, drops and provider of a status, as the status bar shows them."""
     delay = told.get("delay_ms")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QLocale, QSettings, QTranslator
+from PySide6.QtCore import QLocale, QTranslator
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -21,6 +21,7 @@ from app.window.catalogue import Catalogue
 from app.window.engine_process import EngineProcess
 from app.window.link import Link
 from app.window.main_window import MainWindow
+from app.window.settings_file import SettingsFile
 from engine.control import ControlServer
 from engine.denoiser import Denoiser, Knobs
 from engine.devices import Device
@@ -105,7 +106,7 @@ def make_window(
     monkeypatch.setattr(Catalogue, "start", lambda self: None)
 
     def make() -> MainWindow:
-        settings = QSettings(str(tmp_path / "window.ini"), QSettings.Format.IniFormat)
+        settings = SettingsFile(tmp_path / "settings")
         window = MainWindow(Link(tmp_path), EngineProcess(tmp_path, ("true",)), settings)
         qtbot.addWidget(window)
         window.show()

@@ -46,6 +46,18 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>{0} dB: fuerte</translation>
     </message>
     <message>
+        <source>Home</source>
+        <translation>Casa</translation>
+    </message>
+    <message>
+        <source>Office</source>
+        <translation>Oficina</translation>
+    </message>
+    <message>
+        <source>Train</source>
+        <translation>Tren</translation>
+    </message>
+    <message>
         <source>Delay {0}</source>
         <translation>Retardo {0}</translation>
     </message>
@@ -185,6 +197,14 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
 </context>
 <context>
     <name>MainWindow</name>
+    <message>
+        <source>Some settings made no sense; the old file is kept as {0}</source>
+        <translation>Algunos ajustes no tenían sentido; el archivo anterior se conserva como {0}</translation>
+    </message>
+    <message>
+        <source>The settings cannot be read; what you change now is not kept</source>
+        <translation>No se pueden leer los ajustes; lo que cambies ahora no se conservará</translation>
+    </message>
     <message>
         <source>Take noise out</source>
         <translation>Quitar el ruido</translation>
@@ -342,6 +362,77 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>Gain [dB]</source>
         <translation>Ganancia [dB]</translation>
+    </message>
+</context>
+<context>
+    <name>ProfileBar</name>
+    <message>
+        <source>Profile</source>
+        <translation>Perfil</translation>
+    </message>
+    <message>
+        <source>Remembers devices, model and strength for a place</source>
+        <translation>Recuerda dispositivos, modelo e intensidad para cada lugar</translation>
+    </message>
+    <message>
+        <source>P&amp;rofile</source>
+        <translation>&amp;Perfil</translation>
+    </message>
+    <message>
+        <source>&amp;Add a profile…</source>
+        <translation>&amp;Añadir un perfil…</translation>
+    </message>
+    <message>
+        <source>Re&amp;name this profile…</source>
+        <translation>Cambiar el &amp;nombre de este perfil…</translation>
+    </message>
+    <message>
+        <source>&amp;Delete this profile…</source>
+        <translation>&amp;Eliminar este perfil…</translation>
+    </message>
+    <message>
+        <source>Change profiles</source>
+        <translation>Cambiar perfiles</translation>
+    </message>
+    <message>
+        <source>Add a profile</source>
+        <translation>Añadir un perfil</translation>
+    </message>
+    <message>
+        <source>Rename a profile</source>
+        <translation>Cambiar el nombre de un perfil</translation>
+    </message>
+    <message>
+        <source>Name of the profile:</source>
+        <translation>Nombre del perfil:</translation>
+    </message>
+    <message>
+        <source>Delete a profile</source>
+        <translation>Eliminar un perfil</translation>
+    </message>
+    <message>
+        <source>Delete the profile “{0}”?</source>
+        <translation>¿Eliminar el perfil «{0}»?</translation>
+    </message>
+    <message>
+        <source>What it remembers is lost.</source>
+        <translation>Se perderá lo que recuerda.</translation>
+    </message>
+    <message>
+        <source>&amp;Delete</source>
+        <translation>&amp;Eliminar</translation>
+    </message>
+    <message>
+        <source>&amp;Keep</source>
+        <translation>&amp;Conservar</translation>
+    </message>
+    <message>
+        <source>That name cannot be had.</source>
+        <translation>Ese nombre no se puede usar.</translation>
+    </message>
+    <message>
+        <source>A name has 1 to 40 characters, and no two profiles have the same.</source>
+        <translation>Un nombre tiene de 1 a 40 caracteres y no hay dos perfiles con el mismo.</translation>
     </message>
 </context>
 <context>
