@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 import models
+from app.columns import ROWS, byte, rows_of
+from app.excerpts import REQUESTS, Excerpts
 from engine import devices
 from engine.control import Answer, Request
 from engine.denoiser import Frame, Knobs
@@ -27,12 +29,6 @@ from engine.live import LiveSession, Status
 from engine.network import Network, find
 from engine.sound_server import MICROPHONE_NAME, SoundServer, VirtualMicrophone
 from engine.spec import ModelSpec
-from engine.stft import Float
-
-ROWS = 160
-"""Frequencies in a column of a picture, on a scale that is linear to 1 kHz and then logarithmic."""
-FLOOR_DB, CEILING_DB = -100.0, 0.0
-"""Levels in a picture: bytes 0 and 255."""
 
 # Pictures wait for whoever asks, half a second of them at the fastest model's 100 a second.
 _FRAMES = 50
@@ -82,6 +78,7 @@ class Service:
         self._source: str | None = None  # that was opened, while it is there
         self._about: dict[str, str] = {}
         self._frames: deque[Frame] = deque(maxlen=_FRAMES)
+        self._excerpts = Excerpts()
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
         self._network = Network(find(wishes.model, models.FOLDER), wishes.provider)
 
@@ -92,7 +89,8 @@ class Service:
 
         ``{"do": "status"}``; ``{"do": "toggle"}``; ``{"do": "devices"}``; ``{"do": "models"}``;
         ``{"do": "quit"}``; ``{"do": "set"}`` with any of ``on``, ``muted``, ``monitor`` (true or
-        false), ``limit_db`` (0…100), ``input``, ``output`` (names or null), ``model`` (name).
+        false), ``limit_db`` (0…100), ``input``, ``output`` (names or null), ``model`` (name);
+        and those of ``Excerpts``.
 
         Returns
         -------
@@ -105,6 +103,8 @@ class Service:
         """
         wanted = dict(request)
         do = wanted.pop("do", None)
+        if do in REQUESTS:
+            return self._excerpts.answer(do, wanted, self._session)
         if do not in ("status", "toggle", "set", "devices", "models", "quit") or (
             wanted and do != "set"
         ):
@@ -192,8 +192,8 @@ class Service:
         for column, frame in zip(levels, frames, strict=True):
             noisy = np.maximum.reduceat(frame.noisy_db, starts)
             clean_db = frame.noisy_db + 20.0 * np.log10(np.maximum(frame.gain, 1e-6))
-            column[0] = _byte(noisy)
-            column[1] = _byte(np.maximum.reduceat(clean_db, starts))
+            column[0] = byte(noisy)
+            column[1] = byte(np.maximum.reduceat(clean_db, starts))
         if frames:
             gain[:] = np.round(255.0 * np.maximum.reduceat(frames[-1].gain, starts))
         return {
@@ -311,6 +311,7 @@ class Service:
         self._sound.enter_context(session)
         self._session, self._opened, self._source, self._problem = session, wishes, source, None
         session.knobs = self._knobs  # as they may be by now
+        session.excerpt = self._excerpts.wanted
         self._about = {
             "input": source,
             "output": shown,
@@ -346,21 +347,6 @@ def _is_there(output: str) -> bool:
         return any(one.name == output for one in devices.devices() if one.kind == "output")
     except DeviceError:
         return False
-
-
-def rows_of(spec: ModelSpec) -> np.ndarray:
-    """First bin of each row of a picture, (ROWS,) rising."""
-    hz = np.linspace(0.0, 1.0, ROWS, endpoint=False)
-    top = spec.sample_rate / 2
-    # As the ear does it: alike steps up to 1 kHz, alike ratios above.
-    mel = 700.0 * (np.exp(hz * np.log1p(top / 700.0)) - 1.0)
-    bins = np.floor(mel / top * (spec.n_spectrum - 1)).astype(int)
-    return np.minimum(np.maximum.accumulate(bins), spec.n_spectrum - 1)
-
-
-def _byte(level_db: Float) -> np.ndarray:
-    share = (level_db - FLOOR_DB) / (CEILING_DB - FLOOR_DB)
-    return np.round(255.0 * np.clip(share, 0.0, 1.0)).astype(np.uint8)
 
 
 def _asked(ask: Callable[..., T], *of: Any) -> T:

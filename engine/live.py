@@ -31,6 +31,7 @@ from engine import devices
 from engine.denoiser import Denoiser, Frame, Knobs
 from engine.devices import BLOCK, SAMPLE_RATE
 from engine.errors import DeviceError
+from engine.excerpt import Excerpt
 from engine.measure import dbfs
 from engine.network import Estimator
 from engine.pipeline import Pipeline
@@ -106,6 +107,8 @@ class LiveSession:
         watch: Callable[[Frame], object] | None = None,
     ) -> None:
         self._watch = watch
+        self.excerpt: Excerpt | None = None
+        """Filled with what comes in and goes out, by the worker; may be replaced at any time."""
         denoiser = Denoiser(network, knobs)
         self._pipeline = Pipeline(denoiser, SAMPLE_RATE, self._show)
         self._source = source
@@ -205,8 +208,11 @@ class LiveSession:
                 continue
             while n := ring.read(block):
                 heard = block[:n]
+                at = self._pipeline.n_in, self._pipeline.n_out
                 cleaned = self._pipeline.process(heard)
                 self._levels.add(heard, cleaned)
+                if self.excerpt is not None:
+                    self.excerpt.add(heard, at[0], cleaned, at[1])
                 for playback in self._playbacks:
                     playback.ring.write(cleaned)
 

@@ -1,4 +1,4 @@
-"""Where a frequency lies in a picture: the rows of ``app.service.rows_of``, told by their top.
+"""Where a frequency lies in a picture: the rows of ``app.columns.rows_of``, told by their top.
 
 Alike steps up to 1 kHz and alike ratios above. Not here: drawing.
 """

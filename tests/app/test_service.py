@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from app.cli import main
-from app.service import ROWS, Service, Wishes, rows_of
+from app.columns import ROWS, rows_of
+from app.service import Service, Wishes
 from engine.control import ControlServer
 from engine.denoiser import Denoiser, Knobs
 from engine.live import Status

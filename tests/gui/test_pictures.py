@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.service import ROWS, rows_of
+from app.columns import ROWS, rows_of
 from app.window import colours, engine_process, meters, scale
 from app.window.meters import SILENT_DBFS, LevelMeter, level_of
 from app.window.spectrogram import SECONDS, Spectrogram
