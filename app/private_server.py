@@ -94,6 +94,21 @@ class PrivateServer:
             _end(self._process)
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def kill(self) -> None:
+        """End it as a crash does; what was made in it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        # Else whoever waits for the next one's sockets would find those of the dead one.
+        for left in (*self._folder.glob("*"), *self._folder.glob("pulse/*")):
+            if left.is_socket():
+                left.unlink()
+
+    def restart(self) -> None:
+        """Start it again after ``kill``, empty; raises DeviceError when it does not come up."""
+        self._process = self._launch()
+        self._wait()
+
     def add_microphone(self, name: str, description: str) -> str:
         """Make a microphone that hears what is played to the sink ``name``; returns its name."""
         properties = f"'device.description=\"{description}\"'"

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import DeviceError
-from engine.sound_server import SoundServer
+from engine.sound_server import ServerDevice, SoundServer, choose
 
 try:
     import sounddevice as sd
@@ -29,6 +31,10 @@ BLOCK = 480
 """Samples a callback gets: 10 ms. At 5 ms the ALSA plug-in lost samples, measured."""
 
 _LATENCY_S = 0.02
+
+# PortAudio keeps its streams in one list, the environment one choice of device: one thread
+# at a time may open or close. Callbacks never wait for it.
+_ONE_AT_A_TIME = threading.Lock()
 
 Callback = Callable[[Any, int, Any, Any], None]
 """PortAudio's: (buffer (n, channels) float32, n, times, flags)."""
@@ -50,10 +56,19 @@ class Device:
     default: bool
     virtual: bool
     """Our own, or the monitor of an output."""
+    number: int = 0
+    """The server's, new each time something of this name is plugged in."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Alike for as long as it is the same device."""
+        return self.name, self.number
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
-        return asdict(self)
+        told = asdict(self)
+        del told["number"]
+        return told
 
 
 def has_sound_server() -> bool:
@@ -63,31 +78,72 @@ def has_sound_server() -> bool:
 
 def devices() -> list[Device]:
     """Every input, then every output; raises DeviceError when the system has no sound."""
-    if has_sound_server():
-        with SoundServer() as server:
-            return [
-                Device(d.name, d.description, d.kind, d.default, d.monitor or d.ours)
-                for d in server.devices()
-            ]
-    return [*_portaudio_devices("input"), *_portaudio_devices("output")]
+    with Census() as census:
+        return census.devices()
 
 
 def find(kind: str, name: str | None) -> str:
     """Name of the device meant; None is the system's default. Raises DeviceError."""
-    if has_sound_server():
-        with SoundServer() as server:
-            return server.find(kind, name).name
-    candidates = _portaudio_devices(kind)
-    fitting = [
-        device
-        for device in candidates
-        if (device.default if name is None else name.lower() in device.name.lower())
-    ]
-    exact = [device for device in fitting if device.name == name]
-    if len(exact or fitting) != 1:
-        known = ", ".join(device.name for device in candidates) or "none"
-        raise DeviceError(f"no single {kind} device fits {name!r}; give one of these: {known}")
-    return (exact or fitting)[0].name
+    with Census() as census:
+        return census.find(kind, name).name
+
+
+class Census:
+    """Which devices there are, asked time and again over one connection.
+
+    It breaks with the sound server; the next question then begins a new one.
+    """
+
+    def __init__(self) -> None:
+        self._server: SoundServer | None = None
+
+    def devices(self) -> list[Device]:
+        """Every input, then every output; raises DeviceError when the system has no sound."""
+        if not has_sound_server():
+            return [*_portaudio_devices("input"), *_portaudio_devices("output")]
+        return [_as_device(found) for found in self._ask()]
+
+    def find(self, kind: str, name: str | None) -> Device:
+        """The device meant; None is the system's default. Raises DeviceError."""
+        if has_sound_server():
+            return _as_device(choose(self._ask(), kind, name))
+        candidates = _portaudio_devices(kind)
+        fitting = [
+            device
+            for device in candidates
+            if (device.default if name is None else name.lower() in device.name.lower())
+        ]
+        exact = [device for device in fitting if device.name == name]
+        if len(exact or fitting) != 1:
+            known = ", ".join(device.name for device in candidates) or "none"
+            raise DeviceError(f"no single {kind} device fits {name!r}; give one of these: {known}")
+        return (exact or fitting)[0]
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def __enter__(self) -> Census:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self) -> list[ServerDevice]:
+        if self._server is None:
+            self._server = SoundServer()
+        try:
+            return self._server.devices()
+        except DeviceError:
+            self.close()
+            raise
+
+
+def _as_device(found: ServerDevice) -> Device:
+    virtual = found.monitor or found.ours
+    return Device(found.name, found.description, found.kind, found.default, virtual, found.number)
 
 
 def heard() -> str | None:
@@ -120,26 +176,64 @@ def open_output(name: str, callback: Callback) -> sd.OutputStream:
     return _open(sd.OutputStream, "PULSE_SINK", name, callback)
 
 
+def close(stream: Any) -> None:
+    """Close a stream of ``open_input`` or ``open_output``, whatever has become of its device."""
+    with _ONE_AT_A_TIME:
+        stream.close(ignore_errors=True)
+
+
 def _open(kind: type, variable: str, name: str, callback: Callback) -> Any:
+    with _ONE_AT_A_TIME:
+        try:
+            return _begin(kind, variable, name, callback)
+        except (sd.PortAudioError, ValueError) as error:
+            problem = error
+        if _renew():
+            try:
+                return _begin(kind, variable, name, callback)
+            except (sd.PortAudioError, ValueError) as error:
+                problem = error
+    told = " ".join(str(problem).split())
+    if has_sound_server() and "pulse" in told:
+        told += "; ALSA's pulse plug-in is missing (Debian: libasound2-plugins)"
+    raise DeviceError(f"{name} cannot be opened: {told}") from problem
+
+
+def _begin(kind: type, variable: str, name: str, callback: Callback) -> Any:
     served = has_sound_server()
-    try:
-        with _routed(variable, name) if served else contextlib.nullcontext():
-            stream = kind(
-                device="pulse" if served else name,
-                samplerate=SAMPLE_RATE,
-                blocksize=BLOCK,
-                channels=1,
-                dtype="float32",
-                latency=_LATENCY_S,
-                callback=callback,
-            )
+    with _routed(variable, name) if served else contextlib.nullcontext():
+        stream = kind(
+            device="pulse" if served else name,
+            samplerate=SAMPLE_RATE,
+            blocksize=BLOCK,
+            channels=1,
+            dtype="float32",
+            latency=_LATENCY_S,
+            callback=callback,
+        )
+        _opened.add(stream)
+        try:
             stream.start()
-    except (sd.PortAudioError, ValueError) as error:
-        problem = " ".join(str(error).split())
-        if served and "pulse" in problem:
-            problem += "; ALSA's pulse plug-in is missing (Debian: libasound2-plugins)"
-        raise DeviceError(f"{name} cannot be opened: {problem}") from error
+        except BaseException:
+            stream.close(ignore_errors=True)
+            raise
     return stream
+
+
+_opened: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _renew() -> bool:
+    """Let PortAudio look at the system's devices anew, unless a stream of ours would end with it.
+
+    It looks once, when it starts: with the sound server away it finds no ``pulse``, and does
+    not find it later either.
+    """
+    if any(not stream.closed for stream in _opened):
+        return False
+    sd._terminate()
+    sd._initialize()
+    return True
 
 
 @contextlib.contextmanager

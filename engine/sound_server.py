@@ -22,12 +22,21 @@ _SINK = "denoise_app_sink"
 _SOURCE = "denoise_app_microphone"
 # Marks a module as ours and says which process answers for it.
 _OWNER = "denoise_app.owner"
+# What pulsectl raises when a server refuses, goes away meanwhile, or had gone before; the last
+# two are no PulseError.
+_FAILURES = (
+    pulsectl.PulseError,
+    pulsectl.PulseDisconnected,
+    pulsectl._pulsectl.LibPulse.CallError,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDevice:
     """One source or sink of the sound server."""
 
+    number: int
+    """The server's own, new each time the device is plugged in."""
     name: str
     """The server's own, stable between sessions."""
     description: str
@@ -53,17 +62,21 @@ class SoundServer:
     """
 
     def __init__(self) -> None:
+        self._pulse = pulsectl.Pulse("denoise-app", connect=False, threading_lock=True)
         try:
-            self._pulse = pulsectl.Pulse("denoise-app", threading_lock=True)
-        except pulsectl.PulseError as error:
+            # Its time limit would be waited for in full even when the server answers at once.
+            self._pulse.connect()
+        except _FAILURES as error:
+            self._pulse.close()
             raise DeviceError(
                 "no sound server answers: start PulseAudio or PipeWire (with pipewire-pulse) "
                 "in this session, then try again"
             ) from error
 
     def close(self) -> None:
-        """Disconnect; what was created stays."""
-        self._pulse.close()
+        """Disconnect; what was created stays. Harmless when the server has gone."""
+        with contextlib.suppress(*_FAILURES):
+            self._pulse.close()
 
     def __enter__(self) -> SoundServer:
         return self
@@ -114,29 +127,17 @@ class SoundServer:
         ------
         DeviceError : none or several fit
         """
-        devices = [device for device in self.devices() if device.kind == kind]
-        if name is None:
-            # A real default first, then any real one, then what remains.
-            usable = [device for device in devices if not device.ours]
-            usable.sort(key=lambda device: (not device.default, device.monitor))
-            if not usable:
-                raise DeviceError(f"the sound server has no {kind} device: connect one")
-            return usable[0]
-        exact = [device for device in devices if name in (device.name, device.description)]
-        part = [
-            device
-            for device in devices
-            if name.lower() in f"{device.name}\n{device.description}".lower()
-        ]
-        fitting = exact or part
-        if len(fitting) == 1:
-            return fitting[0]
-        known = ", ".join(device.name for device in (fitting or devices)) or "none"
-        problem = "several devices fit" if fitting else f"no {kind} device fits"
-        raise DeviceError(f"{problem} {name!r}; give one of these names: {known}")
+        return choose(self.devices(), kind, name)
 
-    def create_virtual_microphone(self, sample_rate: int) -> VirtualMicrophone:
+    def create_virtual_microphone(
+        self, sample_rate: int, default_before: str | None = None
+    ) -> VirtualMicrophone:
         """Make a microphone that call apps can pick, after clearing what a crash left.
+
+        Parameters
+        ----------
+        default_before : the user's default source before ours was lost, to be the default
+            again where it would now be another because of us; None: what it is now
 
         Raises
         ------
@@ -144,12 +145,13 @@ class SoundServer:
         """
         with _server_errors("creating the virtual microphone"):
             self.remove_leftovers()
+            self._remove_our_own()
             owner = self._living_owner()
             if owner is not None:
                 raise DeviceError(
                     f"denoise-app already runs (process {owner}); stop it, or steer it instead"
                 )
-            return VirtualMicrophone(self._pulse, sample_rate)
+            return VirtualMicrophone(self._pulse, sample_rate, default_before)
 
     def remove_leftovers(self) -> int:
         """Unload what instances that no longer live have left behind; returns how many modules."""
@@ -163,6 +165,15 @@ class SoundServer:
                         self._pulse.module_unload(module.index)
                         removed += 1
         return removed
+
+    def _remove_our_own(self) -> None:
+        """Unload what is left of our last microphone: half of it, or all after a cut connection."""
+        for module in reversed(self._pulse.module_list()):
+            words = (module.argument or "").split()
+            is_microphone = f"sink_name={_SINK}" in words or f"source_name={_SOURCE}" in words
+            if is_microphone and _owner(module.argument) == _identity(os.getpid()):
+                with contextlib.suppress(pulsectl.PulseOperationFailed):
+                    self._pulse.module_unload(module.index)
 
     def _living_owner(self) -> int | None:
         for module in self._pulse.module_list():
@@ -183,10 +194,13 @@ class VirtualMicrophone:
     sink = _SINK
     """Name of the sink that we play to."""
 
-    def __init__(self, pulse: pulsectl.Pulse, sample_rate: int) -> None:
+    def __init__(
+        self, pulse: pulsectl.Pulse, sample_rate: int, default_before: str | None = None
+    ) -> None:
         self._pulse = pulse
         self._modules: list[int] = []
         before = pulse.server_info()
+        default_source = default_before or before.default_source_name
         # The lowest priority, so that PipeWire's session manager never prefers it to a real one.
         owner = f'{_OWNER}="{_identity(os.getpid())}" priority.session="1"'
         # PulseAudio and PipeWire agree on this quoting only.
@@ -201,17 +215,17 @@ class VirtualMicrophone:
                 f"source_name={_SOURCE} master={_SINK}.monitor channels=1 "
                 f"source_properties={source_properties}",
             )
-        except pulsectl.PulseError as error:
+        except _FAILURES as error:
             self.remove()
             raise DeviceError(
                 f"the sound server refused to create the virtual microphone: {error}"
             ) from error
-        self._keep_defaults(before)
+        self._keep_defaults(before.default_sink_name, default_source)
 
     def remove(self) -> None:
         """Take it away again; harmless when the server has gone."""
         for module in reversed(self._modules):
-            with contextlib.suppress(pulsectl.PulseError):
+            with contextlib.suppress(*_FAILURES):
                 self._pulse.module_unload(module)
         self._modules.clear()
 
@@ -226,22 +240,49 @@ class VirtualMicrophone:
     def _load(self, module: str, arguments: str) -> None:
         self._modules.append(self._pulse.module_load(module, arguments))
 
-    def _keep_defaults(self, before: pulsectl.PulseServerInfo) -> None:
+    def _keep_defaults(self, sink: str, source: str) -> None:
         """Some servers make a new device the default; that is the user's choice alone."""
         after = self._pulse.server_info()
         if after.default_sink_name == _SINK:
-            self._restore(self._pulse.sink_list(), before.default_sink_name)
-        if after.default_source_name in (_SOURCE, f"{_SINK}.monitor"):
-            self._restore(self._pulse.source_list(), before.default_source_name)
+            self._restore(self._pulse.sink_list(), sink)
+        is_ours = after.default_source_name in (_SOURCE, f"{_SINK}.monitor")
+        if is_ours != (source == _SOURCE):
+            self._restore(self._pulse.source_list(), source)
 
     def _restore(self, devices: list[pulsectl.PulseObject], name: str) -> None:
         for device in devices:
             if device.name == name:
-                self._pulse.default_set(device)
+                with contextlib.suppress(*_FAILURES):  # the call matters more
+                    self._pulse.default_set(device)
+
+
+def choose(devices: list[ServerDevice], kind: str, name: str | None) -> ServerDevice:
+    """The one that ``SoundServer.find`` finds among these; raises DeviceError."""
+    devices = [device for device in devices if device.kind == kind]
+    if name is None:
+        # A real default first, then any real one, then what remains.
+        usable = [device for device in devices if not device.ours]
+        usable.sort(key=lambda device: (not device.default, device.monitor))
+        if not usable:
+            raise DeviceError(f"the sound server has no {kind} device: connect one")
+        return usable[0]
+    exact = [device for device in devices if name in (device.name, device.description)]
+    part = [
+        device
+        for device in devices
+        if name.lower() in f"{device.name}\n{device.description}".lower()
+    ]
+    fitting = exact or part
+    if len(fitting) == 1:
+        return fitting[0]
+    known = ", ".join(device.name for device in (fitting or devices)) or "none"
+    problem = "several devices fit" if fitting else f"no {kind} device fits"
+    raise DeviceError(f"{problem} {name!r}; give one of these names: {known}")
 
 
 def _describe(device: pulsectl.PulseObject, kind: str, default: str) -> ServerDevice:
     return ServerDevice(
+        number=device.index,
         name=device.name,
         description=device.description,
         kind=kind,
@@ -274,5 +315,5 @@ def _lives(owner: str) -> bool:
 def _server_errors(doing: str) -> Iterator[None]:
     try:
         yield
-    except pulsectl.PulseError as error:
+    except _FAILURES as error:
         raise DeviceError(f"the sound server failed while {doing}: {error}") from error

@@ -1,0 +1,74 @@
+"""PortAudio finds a sound server that came after it, and streams are not closed for that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.private_server import PrivateServer
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).parents[2]
+
+# A process of its own: PortAudio starts once, with the first import.
+LATE = """
+import sys
+from engine import devices
+from engine.errors import DeviceError
+
+def call(*_): pass
+
+try:
+    devices.open_input("room.monitor", call)
+except DeviceError as error:
+    print(error, flush=True)
+census = devices.Census()
+try:
+    census.devices()
+except DeviceError as error:
+    print(error, flush=True)
+sys.stdin.readline()
+stream = devices.open_input("room.monitor", call)
+print(stream.active, [one.name for one in census.devices() if one.kind == "input"], flush=True)
+try:
+    devices.open_input("nowhere", call)
+except DeviceError as error:
+    print(error)
+print(stream.active)
+devices.close(stream)
+"""
+
+
+def test_a_server_that_comes_late_is_found() -> None:
+    with PrivateServer("pulseaudio") as server:
+        server.kill()
+        with subprocess.Popen(
+            [sys.executable, "-c", LATE],
+            env={**server.environment, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                assert "cannot be opened" in process.stdout.readline()
+                assert "no sound server answers" in process.stdout.readline()
+                server.restart()
+                server.add_microphone("room", "Room")
+                process.stdin.write("\n")
+                process.stdin.flush()
+                said = process.stdout.read().splitlines()
+                assert said[0].startswith("True [")
+                assert "'room.monitor'" in said[0]
+                # One that fails for another reason leaves those that run alone.
+                assert said[1].startswith("nowhere cannot be opened")
+                assert said[2:] == ["True"]
+                assert process.wait(timeout=10) == 0
+            finally:
+                process.kill()
