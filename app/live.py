@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import asdict
 
+from app.log import kept
 from app.service import Service, Wishes
 from engine.control import ControlServer
 from engine.denoiser import Knobs
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     wishes = Wishes(args.model, args.provider, args.device or None, args.output, args.monitor)
     service = Service(wishes, Knobs(limit_db=args.limit))
     _on_signals(service.stop)
-    with ControlServer(service.answer, service.picture):
+    with kept(), ControlServer(service.answer, service.picture):
         service.run(
             lambda about: _announce(args.json, about), lambda status: _report(args.json, status)
         )
@@ -64,4 +65,9 @@ def _report(as_json: bool, status: Status) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:  # a disk that is full: the call goes on
+        pass
