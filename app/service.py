@@ -1,16 +1,19 @@
 """A session that can be steered: other devices and models while it runs, and a picture of it.
 
 Two threads: the one that runs the service opens and closes devices, the control's answers
-requests and never waits for a device. Whatever cannot be opened is tried again; the service
-ends only when it is told to. Not here: the sound (``engine.live``), the socket
-(``engine.control``), who asks (``steering``, the window).
+requests and never waits for a device. Whatever dies is opened anew, whatever cannot be opened
+is tried again; the service ends only when it is told to. Not here: the sound
+(``engine.live``), what counts as dead (``watch``), the socket (``engine.control``), who asks
+(``steering``, the window).
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +24,7 @@ import numpy as np
 import models
 from app.columns import ROWS, byte, rows_of
 from app.excerpts import REQUESTS, Excerpts
+from app.watch import TICK_S, Patience, Watch
 from engine import devices
 from engine.control import Answer, Request
 from engine.denoiser import Frame, Knobs
@@ -32,14 +36,17 @@ from engine.spec import ModelSpec
 
 # Pictures wait for whoever asks, half a second of them at the fastest model's 100 a second.
 _FRAMES = 50
-# A device that went is tried again, soon at first.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 3.0
-_TICK_S = 1.0
-# Asking the sound server costs some milliseconds of processor time.
-_TICKS_A_LOOK = 2
+_REPORT_S = 1.0
+# Asking the sound server which devices there are costs two milliseconds of processor time.
+_CENSUS_S = 0.9
+# The service's thread waits for nothing but the sound server.
+_STUCK_S = 3.0
 
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Key = tuple[str, int]
+"""Of a device: its name, and a number that is another when it is plugged in again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +77,25 @@ class Service:
         self._stopping = False
         self._session: LiveSession | None = None
         self._sound, self._outlet = contextlib.ExitStack(), contextlib.ExitStack()
-        self._out: tuple[str | None, str, str] | None = None  # as wished, its name, as shown
+        self._out: _Out | None = None
         self._status: Status | None = None
         self._problem: str | None = None
         self._opened: Wishes | None = None
-        self._ticks = 0
-        self._source: str | None = None  # that was opened, while it is there
+        self._source: Key | None = None  # that was opened, while it is there
+        self._monitor: Key | None = None
+        self._census = devices.Census()
+        self._watch, self._patience = Watch(), Patience()
+        self._lost_s: float | None = None  # since when the sound is away; None: it is there
+        self._tries = self._recoveries = 0
+        self._default_source: str | None = None  # the user's, when all was well
+        self._ticked_s: float | None = None
+        self._told_s = self._counted_s = 0.0
         self._about: dict[str, str] = {}
         self._frames: deque[Frame] = deque(maxlen=_FRAMES)
         self._excerpts = Excerpts()
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
         self._network = Network(find(wishes.model, models.FOLDER), wishes.provider)
+        self._model = wishes.model
 
     # Asked by the control's thread
 
@@ -95,7 +110,8 @@ class Service:
         Returns
         -------
         of most: ``on``, ``muted``, ``limit_db``, ``monitor``, ``input``, ``output``, ``model``,
-        ``provider``, ``problem`` (what could not be had, or null) and the figures of ``Status``
+        ``provider``, ``problem`` (what could not be had, or null), ``recoveries`` (how often the
+        sound was lost and had back) and the figures of ``Status``
 
         Raises
         ------
@@ -170,8 +186,15 @@ class Service:
             "monitor": self._wishes.monitor,
             **self._about,
             **figures,
-            "problem": self._problem,
+            "problem": self._problem_now(),
+            "recoveries": self._recoveries,
         }
+
+    def _problem_now(self) -> str | None:
+        ticked_s = self._ticked_s
+        if ticked_s is not None and time.monotonic() - ticked_s > _STUCK_S:
+            return "the sound server does not answer"
+        return self._problem
 
     def picture(self) -> Answer:
         """Columns since the last call, for those who watch.
@@ -225,64 +248,129 @@ class Service:
         try:
             self._open()
             started(self._about)
-            wait_s = _FIRST_WAIT_S
             while not self._stopping:
-                self._look(report)
-                if not self._must_open():
-                    self._pause(_TICK_S)
-                    continue
+                self._ticked_s = time.monotonic()
                 try:
-                    self._open()
-                    wait_s = _FIRST_WAIT_S
-                except ModelError as error:
-                    # What runs goes on.
-                    self._problem = str(error)
-                    self._wishes = replace(self._wishes, model=str(self._network.path))
-                except DeviceError as error:
-                    self._problem = str(error)
-                    self._pause(wait_s)
-                    wait_s = min(2.0 * wait_s, _LONGEST_WAIT_S)
+                    self._tick(report)
+                except BrokenPipeError:  # whoever read the reports has gone, and so do we
+                    raise
+                except Exception as error:  # whatever it is, the call goes on
+                    log.exception("something unforeseen")
+                    self._lose(f"{type(error).__name__}: {error}")
         finally:
+            self._ticked_s = None
             self._sound.close()
             self._outlet.close()
+            self._census.close()
 
     def stop(self) -> None:
         """End ``run`` soon; from any thread."""
         self._stopping = True
         self._wake.set()
 
-    def _look(self, report: Callable[[Status], None]) -> None:
+    def _tick(self, report: Callable[[Status], None]) -> None:
+        """Let a moment pass, and see to what has happened in it."""
         session = self._session
-        if session is None:
-            return
-        if session.is_new:
-            # The first line comes with the first sound: programs wait for it.
-            session.wait_until_running(1.0)
-        self._status = session.status()
-        report(self._status)
+        if session is not None:
+            self._wait(session)
+            trouble = self._watch.look(session)
+            if trouble is None:
+                self._look(session, report)
+                trouble = self._changed()
+            if trouble is not None:
+                self._lose(trouble)
+        if self._lost_s is not None and self._tries:
+            self._pause(self._patience.next_s())
+        if not self._stopping and (self._session is None or self._opened != self._wishes):
+            self._open_or_say_why()
 
-    def _must_open(self) -> bool:
-        """Whether something else is wished for, has come back, or has gone silent."""
-        if self._session is None or self._opened != self._wishes:
-            return True
-        if self._status is not None and self._status.state == "stalled":
-            return True
-        self._ticks += 1
-        if self._ticks % _TICKS_A_LOOK:
-            return False
-        try:
-            wanted = devices.find("input", self._wishes.source)
-        except DeviceError as error:
-            # A sound server may have moved us to another input when ours went.
-            self._source, self._problem = None, str(error)
-            with contextlib.suppress(DeviceError):
-                self._about["input"] = devices.heard() or self._about["input"]
-            return False
-        return wanted != self._source
+    def _wait(self, session: LiveSession) -> None:
+        if self._status is None and not session.wait_until_running(0.0):
+            # The first line comes with the first sound: programs wait for it.
+            session.wait_until_running(TICK_S)
+        else:
+            self._pause(TICK_S)
 
     def _pause(self, at_most_s: float) -> None:
         self._wake.wait(at_most_s)
         self._wake.clear()
+
+    def _look(self, session: LiveSession, report: Callable[[Status], None]) -> None:
+        """Tell how it does, once a second and when the first sound comes."""
+        if self._watch.hears and self._lost_s is not None:
+            self._recover()
+        now = time.monotonic()
+        first = self._status is None and session.wait_until_running(0.0)
+        if first or now >= self._told_s + _REPORT_S:
+            self._told_s = now
+            self._status = session.status()
+            report(self._status)
+
+    def _changed(self) -> str | None:
+        """Which device has gone; one that has merely become another is wished for anew."""
+        now = time.monotonic()
+        if now < self._counted_s + _CENSUS_S:
+            return None
+        self._counted_s = now
+        try:
+            there = self._census.devices()
+            if self._out is not None and not self._out.is_among(there):
+                return f"{self._out.shown} has gone away"
+            wanted = self._census.find("input", self._wishes.source)
+        except DeviceError as error:
+            return self._without_source(str(error))
+        if wanted.key != self._source or self._monitor_wanted() != self._monitor:
+            log.info("the input is %s", wanted.name)
+            self._opened = None
+        defaults = [one.name for one in there if one.kind == "input" and one.default]
+        self._default_source = defaults[0] if defaults else None
+        return None
+
+    def _without_source(self, problem: str) -> str | None:
+        """Why the sound cannot go on now that the microphone has gone; None where it can.
+
+        A sound server may have moved us to another microphone. It may as well have moved us to
+        what the others say, or to our own sound, which would go round for ever.
+        """
+        heard = None
+        with contextlib.suppress(DeviceError):
+            heard = devices.heard()
+        if heard is None or heard.endswith(".monitor") or heard.startswith("denoise_app_"):
+            return problem
+        self._source, self._problem = None, problem
+        self._about["input"] = heard
+        return None
+
+    def _lose(self, why: str) -> None:
+        """The sound is away: close what is left of it, and say so."""
+        self._sound.close()
+        if self._lost_s is None:
+            self._lost_s = time.monotonic()
+        if why != self._problem:
+            log.warning("no sound: %s", why)
+        self._problem = why
+
+    def _recover(self) -> None:
+        """The sound is there again: say so."""
+        assert self._lost_s is not None
+        away_s = time.monotonic() - self._lost_s
+        log.warning("sound again after %.1f s, at try %d", away_s, self._tries)
+        self._recoveries += 1
+        self._tries = 0
+        self._patience.reset()
+        self._lost_s = self._problem = None
+
+    def _open_or_say_why(self) -> None:
+        if self._lost_s is not None:
+            self._tries += 1
+        try:
+            self._open()
+        except ModelError as error:
+            # What runs goes on.
+            self._problem = str(error)
+            self._wishes = replace(self._wishes, model=self._model)
+        except DeviceError as error:
+            self._lose(str(error))
 
     def _open(self) -> None:
         """Open what is wished for in place of what is open; raises DeviceError or ModelError.
@@ -290,63 +378,99 @@ class Service:
         The virtual microphone stays while it can: call apps would lose it.
         """
         wishes = self._wishes
-        path = find(wishes.model, models.FOLDER)
-        network = self._network
-        if path != network.path:
-            network = Network(path, wishes.provider)
+        if wishes.model != self._model:
+            path = find(wishes.model, models.FOLDER)
+            if path != self._network.path:
+                self._network = Network(path, wishes.provider)
+            self._model = wishes.model
         self._sound.close()
-        self._network = network
-        if self._out is None or self._out[0] != wishes.output or not _is_there(self._out[1]):
+        if self._out is None or self._out.wished != wishes.output or not self._has(self._out):
             self._outlet.close()
             self._out = None
-            output, shown = self._outlet.enter_context(_output(wishes.output))
-            self._out = wishes.output, output, shown
-        _, output, shown = self._out
-        source = devices.find("input", wishes.source)
-        outputs = [output]
-        if wishes.monitor:
-            outputs.append(devices.find("output", None))
-        session = LiveSession(self._network, source, outputs, self._knobs, self._frames.append)
-        self._sound.callback(self._forget)
-        self._sound.enter_context(session)
-        self._session, self._opened, self._source, self._problem = session, wishes, source, None
-        session.knobs = self._knobs  # as they may be by now
-        session.excerpt = self._excerpts.wanted
+            place = _output(wishes.output, self._default_source)
+            names = self._outlet.enter_context(place)
+            there = self._census.devices()
+            keys = frozenset(one.key for one in there if one.name in names)
+            self._out = _Out(wishes.output, names[0], names[-1], keys)
+        source = self._census.find("input", wishes.source)
+        self._session = self._begin(source.name, self._out.name)
+        self._opened, self._source, self._status = wishes, source.key, None
+        self._session.knobs = self._knobs  # as they may be by now
+        self._session.excerpt = self._excerpts.wanted
+        self._watch.begin()
+        self._told_s = self._counted_s = time.monotonic()
+        if self._lost_s is None:
+            self._problem = None
         self._about = {
-            "input": source,
-            "output": shown,
+            "input": source.name,
+            "output": self._out.shown,
             "model": self._network.spec.name,
             "provider": self._network.provider,
         }
+
+    def _begin(self, source: str, output: str) -> LiveSession:
+        """Start a session; raises DeviceError. That you cannot hear yourself stops nothing."""
+        self._monitor = self._monitor_wanted()
+        if self._monitor is not None:
+            with contextlib.suppress(DeviceError):
+                return self._start(source, [output, self._monitor[0]])
+        return self._start(source, [output])
+
+    def _start(self, source: str, outputs: list[str]) -> LiveSession:
+        session = LiveSession(self._network, source, outputs, self._knobs, self._frames.append)
+        self._sound.callback(self._forget)
+        return self._sound.enter_context(session)
+
+    def _monitor_wanted(self) -> Key | None:
+        if self._wishes.monitor:
+            with contextlib.suppress(DeviceError):
+                return self._census.find("output", None).key
+        return None
+
+    def _has(self, out: _Out) -> bool:
+        """Whether it has outlived what made the sound go away."""
+        with contextlib.suppress(DeviceError):
+            return out.is_among(self._census.devices())
+        return False
 
     def _forget(self) -> None:
         self._session = self._status = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """Where the clean sound goes."""
+
+    wished: str | None
+    name: str
+    """What we play to."""
+    shown: str
+    """What users pick."""
+    keys: frozenset[Key]
+    """Of every device that it is made of."""
+
+    def is_among(self, there: list[devices.Device]) -> bool:
+        return self.keys <= {one.key for one in there}
+
+
 @contextlib.contextmanager
-def _output(name: str | None) -> Iterator[tuple[str, str]]:
-    """Where the clean sound goes: (name of the device to play to, what users pick)."""
+def _output(name: str | None, default_source: str | None) -> Iterator[tuple[str, ...]]:
+    """Names of where the clean sound goes: what we play to, what it is made of, what users pick."""
     if name is not None:
         output = devices.find("output", name)
-        yield output, output
+        yield (output,)
     elif not devices.has_sound_server():
         cable = devices.virtual_cable()
-        yield cable, cable
+        yield (cable,)
     else:
         with SoundServer() as server:
-            microphone: VirtualMicrophone = server.create_virtual_microphone(devices.SAMPLE_RATE)
+            microphone: VirtualMicrophone = server.create_virtual_microphone(
+                devices.SAMPLE_RATE, default_source
+            )
             try:
-                yield microphone.sink, MICROPHONE_NAME
+                yield microphone.sink, microphone.source, MICROPHONE_NAME
             finally:
                 microphone.remove()
-
-
-def _is_there(output: str) -> bool:
-    """Whether an output has outlived what made the session stall."""
-    try:
-        return any(one.name == output for one in devices.devices() if one.kind == "output")
-    except DeviceError:
-        return False
 
 
 def _asked(ask: Callable[..., T], *of: Any) -> T:

@@ -117,11 +117,10 @@ class LiveSession:
         self._playbacks = [_Playback(name, hop) for name in outputs]
         self._stop = threading.Event()
         self._worker = threading.Thread(target=self._work, name="denoise worker", daemon=True)
-        self._streams: list[Any] = []
+        self._streams: list[tuple[str, Any]] = []  # of which device
         self._levels = _Levels()
         self._skipped = 0  # captured samples never cleaned, to catch up
         self._catch_ups = 0
-        self._awaited = False
 
     @property
     def knobs(self) -> Knobs:
@@ -140,8 +139,10 @@ class LiveSession:
         try:
             # Outputs first: what is captured before they run would only be late.
             for playback in self._playbacks:
-                self._streams.append(devices.open_output(playback.name, playback.callback))
-            self._streams.append(devices.open_input(self._source, self._capture.callback))
+                opened = devices.open_output(playback.name, playback.callback)
+                self._streams.append((playback.name, opened))
+            opened = devices.open_input(self._source, self._capture.callback)
+            self._streams.append((self._source, opened))
         except DeviceError:
             self._close_streams()
             raise
@@ -161,14 +162,8 @@ class LiveSession:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def is_new(self) -> bool:
-        """Whether nothing was played yet and nobody waited for it."""
-        return not (self._playbacks[0].ring.taken or self._awaited)
-
     def wait_until_running(self, timeout_s: float) -> bool:
         """Wait for the first clean sample to be played; False when it did not come in time."""
-        self._awaited = True
         deadline_s = time.monotonic() + timeout_s
         while not self._playbacks[0].ring.taken and time.monotonic() < deadline_s:
             time.sleep(0.01)
@@ -224,9 +219,20 @@ class LiveSession:
             except Exception:
                 self._watch = None
 
+    def lost(self) -> str | None:
+        """Name of a device whose stream has ended by itself: it never calls again; else None."""
+        for name, stream in self._streams:
+            if not stream.active:
+                return name
+        return None
+
+    def silent_s(self) -> float:
+        """How long the device that called least recently is silent [s]; infinite: ever."""
+        called_s = min(self._capture.called_s, *(p.called_s for p in self._playbacks))
+        return time.monotonic() - called_s
+
     def _state(self, now: float) -> str:
-        last_s = min(self._capture.called_s, *(p.called_s for p in self._playbacks))
-        if self._playbacks[0].ring.taken and now - last_s < _SILENT_DEVICE_S:
+        if self._playbacks[0].ring.taken and self.silent_s() < _SILENT_DEVICE_S:
             return "running"
         return "starting" if now - self._started_s < 2 * _SILENT_DEVICE_S else "stalled"
 
@@ -244,7 +250,8 @@ class LiveSession:
 
     def _close_streams(self) -> None:
         while self._streams:
-            self._streams.pop().close(ignore_errors=True)
+            _, stream = self._streams.pop()
+            devices.close(stream)
 
 
 def _hurry() -> None:
@@ -260,7 +267,7 @@ class _Capture:
 
     def __init__(self) -> None:
         self.ring = Ring(round(_RING_S * SAMPLE_RATE))
-        self.called_s = 0.0
+        self.called_s = float("-inf")
         self.gaps = 0
         self.origin = _Origin()
         self._age_s = float("inf")  # of the newest block; 0 once the backlog is over
@@ -313,7 +320,7 @@ class _Playback:
     def __init__(self, name: str, hop: int) -> None:
         self.name = name
         self.ring = Ring(round(_RING_S * SAMPLE_RATE))
-        self.called_s = 0.0
+        self.called_s = float("-inf")
         self.underruns = self.skips = 0
         self.origin = _Origin()
         self._hop = hop
