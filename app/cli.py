@@ -50,11 +50,14 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         parser = build_parser()
         args = parser.parse_args(arguments)
-        if arguments and args.command is None and args.device is None:
+        if args.minimised and not (args.command is None and args.device is None):
+            parser.error("--minimised is for the window alone")
+        by_window = not arguments or args.minimised
+        if not by_window and args.command is None and args.device is None:
             parser.print_usage(sys.stderr)
             _complain("say what to do: --device for live sound, or one of the commands (--help)")
             return 2
-        alone = "live" if arguments else "window"
+        alone = "live" if args.device is not None else "window"
         module = alone if args.command is None else _MODULES.get(args.command, args.command)
         return int(importlib.import_module(f"app.{module}").run(args) or 0)
     except _EXPECTED as error:
@@ -78,6 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 1 could not do it, 2 wrong usage, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument(
+        "--minimised", action="store_true", help="open the window in the tray, as at log-in"
+    )
     live = parser.add_argument_group("live sound, without a window")
     live.add_argument(
         "--device",

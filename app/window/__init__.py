@@ -35,4 +35,4 @@ def run(args: argparse.Namespace) -> int:
         raise NoWindow(
             f"Qt does not load: {error}; `make system` installs what it needs on Debian"
         ) from error
-    return open_window()
+    return open_window(args.minimised)

@@ -55,6 +55,8 @@ class MainWindow(QMainWindow):
     sound_ended = Signal()
     """No session answers any more, or not yet."""
     settings_changed = Signal()
+    hidden_instead = Signal()
+    """It was closed and goes on."""
     has_quit = Signal()
 
     def __init__(self, link: Link, engine: EngineProcess, settings: SettingsFile) -> None:
@@ -330,6 +332,12 @@ class MainWindow(QMainWindow):
             self._awaited = {field: wishes[field] for field in ("input", "output") if wishes[field]}
             if wishes["model"] is not None:
                 lost["model"] = wishes["model"]
+            if self._awaited:
+                self._tell(
+                    self.tr("Not there: {0}. The system's device is used until it is.").format(
+                        ", ".join(self._awaited.values())
+                    )
+                )
         lost = {name: value for name, value in lost.items() if told.get(name) != value}
         told.update(lost)
         if lost:
@@ -429,6 +437,7 @@ class MainWindow(QMainWindow):
         if not self._quits and self.goes_on_hidden():
             event.ignore()
             self.hide()
+            self.hidden_instead.emit()
             return
         self.quit()
         super().closeEvent(event)

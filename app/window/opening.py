@@ -9,18 +9,27 @@ from PySide6.QtWidgets import QApplication
 
 from app.window import language
 from app.window.engine_process import EngineProcess, start_options
+from app.window.instance import Instance
 from app.window.settings_file import SettingsFile
 from app.window.themes import Look
 from engine.control import ControlClient
 from engine.errors import ControlError
 
 
-def open_window() -> int:
-    """Show the window until it is closed; returns the exit code."""
+def open_window(minimised: bool = False) -> int:
+    """Show the window until it is closed for good; returns the exit code.
+
+    Where one runs already, that one comes forward instead.
+    """
+    instance = Instance()
+    if not instance.take() and (minimised or instance.call()):
+        return 0
     application = QApplication(sys.argv[:1])
     application.setApplicationName("denoise-app")
     application.setApplicationDisplayName("denoise-app")
     application.setDesktopFileName("denoise-app")
+    # A window that hides in the tray, and a dialog closed meanwhile, are no end.
+    application.setQuitOnLastWindowClosed(False)
     settings = SettingsFile()
     engine = EngineProcess()
     if not _session_answers():
@@ -29,15 +38,27 @@ def open_window() -> int:
     Look(application).wear(settings.now.theme)
     from app.window.link import Link
     from app.window.main_window import MainWindow
+    from app.window.shell import Shell
+    from app.window.tray_place import TrayPlace
 
     window = MainWindow(Link(), engine, settings)
+    window.has_quit.connect(application.quit)
+    # A desktop that ends wants windows closed, not hidden.
+    application.commitDataRequest.connect(lambda _: window.quit())
     # Qt's timer runs often enough for Python to notice.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: window.quit())
-    window.show()
-    window.explain_once()
-    return int(application.exec())
+    shell = Shell(window, settings, TrayPlace(window))
+    instance.called.connect(shell.come_forward)
+    minimised = minimised or settings.now.start_minimised
+    shell.start(minimised)
+    instance.listen()
+    if not minimised:
+        window.explain_once()
+    code = int(application.exec())
+    instance.leave()
+    return code
 
 
 def _session_answers() -> bool:

@@ -101,19 +101,23 @@ def session(tmp_path: Path, devices: list[Device]) -> Iterator[Session]:
 @pytest.fixture
 def make_window(
     qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], MainWindow]:
+) -> Iterator[Callable[[], MainWindow]]:
     """Makes windows that start ``true`` for an engine: it ends at once."""
+    made: list[MainWindow] = []
     monkeypatch.setattr(Catalogue, "start", lambda self: None)
 
     def make() -> MainWindow:
         settings = SettingsFile(tmp_path / "settings")
         window = MainWindow(Link(tmp_path), EngineProcess(tmp_path, ("true",)), settings)
         qtbot.addWidget(window)
+        made.append(window)
         window.show()
         qtbot.waitExposed(window)
         return window
 
-    return make
+    yield make
+    for window in made:
+        window.quit()
 
 
 @pytest.fixture

@@ -61,6 +61,10 @@ class Desk:
             return None
         return number
 
+    def is_open(self) -> bool:
+        """Whether a window listens for a second start."""
+        return (self.at / "window").exists()
+
     def runs(self) -> bool:
         try:
             return self.ask(do="status").get("state") == "running"
@@ -119,8 +123,9 @@ def test_a_window_and_its_engine(desk: Desk) -> None:
     assert desk.engine() == engine
 
     # The next one takes it up, and starts another when it dies, as the last one was.
+    (desk.at / "window").unlink()  # as it was left
     second = desk.open_window()
-    time.sleep(2.0)
+    wait_until(desk.is_open)
     assert second.poll() is None
     assert desk.engine() == engine
     assert engine is not None
@@ -140,7 +145,7 @@ def test_a_session_of_somebody_else_outlives_the_window(desk: Desk) -> None:
         try:
             wait_until(desk.runs)
             window = desk.open_window()
-            time.sleep(2.0)
+            wait_until(desk.is_open)
             window.send_signal(signal.SIGTERM)
             assert window.wait(timeout=10) == 0
             time.sleep(0.5)

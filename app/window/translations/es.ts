@@ -294,6 +294,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>No ha sido posible: {0}</translation>
     </message>
     <message>
+        <source>Not there: {0}. The system&apos;s device is used until it is.</source>
+        <translation>No disponible: {0}. Mientras tanto se usa el dispositivo del sistema.</translation>
+    </message>
+    <message>
         <source>The engine ended; starting it again</source>
         <translation>El motor se ha cerrado; iniciándolo de nuevo</translation>
     </message>
@@ -436,6 +440,13 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
 </context>
 <context>
+    <name>Shell</name>
+    <message>
+        <source>Your microphone goes on being cleaned. The window is here.</source>
+        <translation>Tu micrófono se sigue limpiando. La ventana está aquí.</translation>
+    </message>
+</context>
+<context>
     <name>Spectrogram</name>
     <message>
         <source>Paused</source>
@@ -459,10 +470,88 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
 </context>
 <context>
+    <name>Tray</name>
+    <message>
+        <source>&amp;Open the window</source>
+        <translation>&amp;Abrir la ventana</translation>
+    </message>
+    <message>
+        <source>Take &amp;noise out</source>
+        <translation>&amp;Quitar el ruido</translation>
+    </message>
+    <message>
+        <source>&amp;Mute</source>
+        <translation>&amp;Silenciar</translation>
+    </message>
+    <message>
+        <source>&amp;Strength</source>
+        <translation>&amp;Intensidad</translation>
+    </message>
+    <message>
+        <source>&amp;Profile</source>
+        <translation>&amp;Perfil</translation>
+    </message>
+    <message>
+        <source>S&amp;ettings…</source>
+        <translation>A&amp;justes…</translation>
+    </message>
+    <message>
+        <source>&amp;Quit</source>
+        <translation>&amp;Salir</translation>
+    </message>
+    <message>
+        <source>Noise is taken out of your voice</source>
+        <translation>Se quita el ruido de tu voz</translation>
+    </message>
+    <message>
+        <source>Your voice goes through as it is</source>
+        <translation>Tu voz pasa tal cual</translation>
+    </message>
+    <message>
+        <source>Muted: nobody hears you</source>
+        <translation>Silenciado: nadie te oye</translation>
+    </message>
+    <message>
+        <source>No sound</source>
+        <translation>Sin sonido</translation>
+    </message>
+    <message>
+        <source>&amp;Gentle</source>
+        <translation>&amp;Suave</translation>
+    </message>
+    <message>
+        <source>&amp;Balanced</source>
+        <translation>&amp;Equilibrada</translation>
+    </message>
+    <message>
+        <source>&amp;Strong, no limit</source>
+        <translation>&amp;Fuerte, sin límite</translation>
+    </message>
+</context>
+<context>
     <name>_Marks</name>
     <message>
         <source>{0} dB</source>
         <translation>{0} dB</translation>
+    </message>
+</context>
+<context>
+    <name>text</name>
+    <message>
+        <source>Lost: {0}</source>
+        <translation>Perdido: {0}</translation>
+    </message>
+    <message>
+        <source>Found again: {0}</source>
+        <translation>Disponible de nuevo: {0}</translation>
+    </message>
+    <message>
+        <source>New device: {0}</source>
+        <translation>Dispositivo nuevo: {0}</translation>
+    </message>
+    <message>
+        <source>Device gone: {0}</source>
+        <translation>Dispositivo desconectado: {0}</translation>
     </message>
 </context>
 </TS>
