@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from app.window.comparison import Comparison
 from engine.control import Answer, ControlClient
 from engine.errors import ControlError
 
@@ -141,6 +142,10 @@ class Link:
         """Ask the session to end; returns when it has heard."""
         with contextlib.suppress(ControlError), ControlClient(self._at, timeout_s=1.0) as client:
             client.ask(do="quit")
+
+    def record(self, seconds: float) -> Comparison:
+        """Begin to record the session's sound, before and after."""
+        return Comparison(seconds, self._at)
 
     # The asking thread
 

@@ -28,6 +28,7 @@ from app.window import colours, help_page, text
 from app.window.catalogue import Catalogue
 from app.window.controls import Controls
 from app.window.engine_process import DEFAULT_MODEL, EngineProcess, State, start_options
+from app.window.hear_page import HearPage
 from app.window.link import Link, Told
 from app.window.pictures import Pictures
 from app.window.profiles import ProfileBar
@@ -72,6 +73,7 @@ class MainWindow(QMainWindow):
         self.goes_on_hidden: Callable[[], bool] = lambda: False
         """Asked when the window is closed: whether there is a way back to it."""
         self._notice, self._notice_until_s = "", 0.0
+        self._hear_page: HearPage | None = None
         self.setWindowTitle("denoise-app")
         self.resize(1040, 720)
         self._build()
@@ -105,6 +107,13 @@ class MainWindow(QMainWindow):
         self._help = help_page.HelpPage(self)
         self._help.show()
 
+    def let_hear(self) -> None:
+        """Show the page that records and plays before and after."""
+        if self._hear_page is None:
+            self._hear_page = HearPage(self._link.record, self)
+        self._hear_page.show()
+        self._hear_page.activateWindow()
+
     # Parts
 
     def _build(self) -> None:
@@ -128,6 +137,7 @@ class MainWindow(QMainWindow):
         )
         self.pause = QPushButton(self.tr("&Pause pictures"))
         self.pause.setCheckable(True)
+        self.compare = QPushButton(self.tr("Hear the d&ifference…"))
         self.help = QPushButton(self.tr("How to &use it"))
         self.banner = QLabel()
         self.banner.setWordWrap(True)
@@ -150,6 +160,7 @@ class MainWindow(QMainWindow):
         side.addWidget(self.profiles)
         side.addWidget(self.controls, 1)
         side.addSpacing(8)
+        side.addWidget(self.compare)
         side.addWidget(self.pause)
         side.addWidget(self.help)
         middle = QHBoxLayout()
@@ -196,19 +207,26 @@ class MainWindow(QMainWindow):
         self.profiles.chosen.connect(self.use_profile)
         self.profiles.changed.connect(self.take_settings)
         self.pause.toggled.connect(self._pause)
+        self.compare.clicked.connect(self.let_hear)
         self.help.clicked.connect(self.explain)
         for keys, act in (
             ("Ctrl+T", self.power.click),
             ("Ctrl+M", self.mute.click),
             ("Ctrl+P", self.pause.toggle),
             ("Ctrl+E", self.controls.monitor.click),
+            ("Ctrl+D", self.compare.click),
             ("F1", self.explain),
             ("Ctrl+Q", self.quit),
         ):
             QShortcut(QKeySequence(keys), self).activated.connect(act)
-        for widget, keys in ((self.power, "Ctrl+T"), (self.mute, "Ctrl+M"), (self.pause, "Ctrl+P")):
+        for widget, keys in (
+            (self.power, "Ctrl+T"),
+            (self.mute, "Ctrl+M"),
+            (self.pause, "Ctrl+P"),
+            (self.compare, "Ctrl+D"),
+            (self.help, "F1"),
+        ):
             widget.setToolTip(keys)
-        self.help.setToolTip("F1")
 
     def _dress(self) -> None:
         """What does not follow the palette by itself."""
@@ -388,7 +406,7 @@ class MainWindow(QMainWindow):
             self.banner.setVisible(bool(words))
 
     def _enable(self, there: bool) -> None:
-        for widget in (self.power, self.mute, self.controls):
+        for widget in (self.power, self.mute, self.controls, self.compare):
             if widget.isEnabled() != there:
                 widget.setEnabled(there)
 
@@ -423,6 +441,8 @@ class MainWindow(QMainWindow):
             return
         self._quits = True
         self._timer.stop()
+        if self._hear_page is not None:
+            self._hear_page.close()
         self._settings.save()
         self._link.close()
         self._engine.end(self._link.quit_session)

@@ -21,14 +21,15 @@ from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from app.window import colours
 from app.window.scale import BOTTOM, TOP, hz_at, ticks
-from app.window.text import number
+from app.window.text import number, tr
 
 SECONDS = 8.0
 """About so much is seen."""
 FLOOR_DB, CEILING_DB = -100.0, 0.0
 """Levels of bytes 0 and 255."""
 
-_LEFT = 40
+LEFT = 40
+"""Room for the frequencies [pixels]."""
 # More than the widest screen shows.
 _MOST_COLUMNS = 4096
 
@@ -76,7 +77,7 @@ class Spectrogram(QWidget):
 
     def picture_rect(self) -> QRect:
         """Where the picture is, inside the axes."""
-        return self.rect().adjusted(_LEFT, TOP, 0, -BOTTOM)
+        return self.rect().adjusted(LEFT, TOP, 0, -BOTTOM)
 
     @property
     def seconds(self) -> float:
@@ -189,15 +190,7 @@ class Spectrogram(QWidget):
         ):
             painter.fillRect(margin, window)
         painter.setPen(colours.faint(self.palette()))
-        room = painter.fontMetrics().height()
-        for share, label in ticks(self._top_hz, 1.3 * room / max(rect.height(), 1)):
-            y = rect.bottom() - round(share * rect.height())
-            painter.drawLine(rect.left() - 5, y, rect.left() - 2, y)
-            box = QRect(0, y - room // 2, rect.left() - 8, room)
-            label = label.replace(".", QLocale().decimalPoint())
-            painter.drawText(box, Qt.AlignmentFlag.AlignRight, label)
-        below = QRect(0, rect.bottom() + 4, rect.left() - 8, BOTTOM)
-        painter.drawText(below, Qt.AlignmentFlag.AlignRight, self.tr("kHz"))
+        paint_frequencies(painter, rect, self._top_hz)
         self._paint_times(painter, rect)
 
     def _paint_times(self, painter: QPainter, rect: QRect) -> None:
@@ -230,3 +223,16 @@ class Spectrogram(QWidget):
             QToolTip.showText(event.globalPos(), told, self)
             return True
         return super().event(event)
+
+
+def paint_frequencies(painter: QPainter, rect: QRect, top_hz: float) -> None:
+    """The axis left of a picture at ``rect``, in the painter's pen."""
+    room = painter.fontMetrics().height()
+    for share, label in ticks(top_hz, 1.3 * room / max(rect.height(), 1)):
+        y = rect.bottom() - round(share * rect.height())
+        painter.drawLine(rect.left() - 5, y, rect.left() - 2, y)
+        box = QRect(0, y - room // 2, rect.left() - 8, room)
+        label = label.replace(".", QLocale().decimalPoint())
+        painter.drawText(box, Qt.AlignmentFlag.AlignRight, label)
+    below = QRect(0, rect.bottom() + 4, rect.left() - 8, BOTTOM)
+    painter.drawText(below, Qt.AlignmentFlag.AlignRight, tr("kHz"))

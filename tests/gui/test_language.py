@@ -144,7 +144,7 @@ def test_what_is_unfinished_stays_english(tmp_path: Path) -> None:
 def test_the_window_speaks_spanish(qtbot: QtBot, spanish: None) -> None:
     controls = Controls()
     qtbot.addWidget(controls)
-    assert controls.monitor.text() == "&Escucharte a ti"
+    assert controls.monitor.text() == "&Escucharme"
     assert text.strength(20.0) == "20 dB: equilibrada"
     buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
     qtbot.addWidget(buttons)

@@ -85,6 +85,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <source>The device delivers no sound; trying again</source>
         <translation>El dispositivo no entrega sonido; volviendo a intentarlo</translation>
     </message>
+    <message>
+        <source>kHz</source>
+        <translation>kHz</translation>
+    </message>
 </context>
 <context>
     <name>ColourScale</name>
@@ -109,7 +113,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>&amp;Hear yourself</source>
-        <translation>&amp;Escucharte a ti</translation>
+        <translation>&amp;Escucharme</translation>
     </message>
     <message>
         <source>Plays the clean sound to your loudspeakers as well</source>
@@ -134,6 +138,97 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>Strength: {0}</source>
         <translation>Intensidad: {0}</translation>
+    </message>
+</context>
+<context>
+    <name>HearPage</name>
+    <message>
+        <source>Hear the difference</source>
+        <translation>Escuchar la diferencia</translation>
+    </message>
+    <message>
+        <source>&amp;Record five seconds</source>
+        <translation>&amp;Grabar cinco segundos</translation>
+    </message>
+    <message>
+        <source>How much is recorded</source>
+        <translation>Cuánto se ha grabado</translation>
+    </message>
+    <message>
+        <source>Spectrogram before cleaning</source>
+        <translation>Espectrograma antes de limpiar</translation>
+    </message>
+    <message>
+        <source>Spectrogram after cleaning</source>
+        <translation>Espectrograma después de limpiar</translation>
+    </message>
+    <message>
+        <source>Before: what your microphone heard</source>
+        <translation>Antes: lo que oyó tu micrófono</translation>
+    </message>
+    <message>
+        <source>After: what the others heard</source>
+        <translation>Después: lo que oyeron los demás</translation>
+    </message>
+    <message>
+        <source>Speak for five seconds with the noise around you, then listen to both. A click in a picture plays from there.</source>
+        <translation>Habla durante cinco segundos con el ruido que te rodea y después escucha ambos. Al hacer clic en una imagen se reproduce desde ahí.</translation>
+    </message>
+    <message>
+        <source>The recording stays in this machine&apos;s memory and is gone when you close this page. It is never saved or sent.</source>
+        <translation>La grabación permanece en la memoria de este equipo y desaparece al cerrar esta página. Nunca se guarda ni se envía.</translation>
+    </message>
+    <message>
+        <source>&amp;Close</source>
+        <translation>&amp;Cerrar</translation>
+    </message>
+    <message>
+        <source>Nothing is recorded yet</source>
+        <translation>Aún no hay nada grabado</translation>
+    </message>
+    <message>
+        <source>▶ Play &amp;before</source>
+        <translation>▶ Oír el &amp;antes</translation>
+    </message>
+    <message>
+        <source>▶ Play &amp;after</source>
+        <translation>▶ Oír el &amp;después</translation>
+    </message>
+    <message>
+        <source>■ &amp;Stop</source>
+        <translation>■ &amp;Parar</translation>
+    </message>
+    <message>
+        <source>Recording: speak now…</source>
+        <translation>Grabando: habla ahora…</translation>
+    </message>
+    <message>
+        <source>It cannot be played: {0}</source>
+        <translation>No se puede reproducir: {0}</translation>
+    </message>
+    <message>
+        <source>&amp;Record again</source>
+        <translation>&amp;Grabar de nuevo</translation>
+    </message>
+    <message>
+        <source>Nothing was recorded: {0}</source>
+        <translation>No se ha grabado nada: {0}</translation>
+    </message>
+    <message>
+        <source>Both are the same: the noise is not taken out at the moment.</source>
+        <translation>Ambos son iguales: ahora mismo no se quita el ruido.</translation>
+    </message>
+    <message>
+        <source>You are muted: the others heard nothing.</source>
+        <translation>Tu micrófono está silenciado: los demás no oyeron nada.</translation>
+    </message>
+    <message>
+        <source>Between words the noise is more than {0} dB lower.</source>
+        <translation>Entre palabra y palabra, el ruido baja más de {0} dB.</translation>
+    </message>
+    <message>
+        <source>Between words the noise is {0} dB lower.</source>
+        <translation>Entre palabra y palabra, el ruido baja {0} dB.</translation>
     </message>
 </context>
 <context>
@@ -256,6 +351,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>&amp;Pause pictures</source>
         <translation>&amp;Pausar las imágenes</translation>
+    </message>
+    <message>
+        <source>Hear the d&amp;ifference…</source>
+        <translation>Escuchar la d&amp;iferencia…</translation>
     </message>
     <message>
         <source>How to &amp;use it</source>
@@ -453,10 +552,6 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>En pausa</translation>
     </message>
     <message>
-        <source>kHz</source>
-        <translation>kHz</translation>
-    </message>
-    <message>
         <source>−{0} s</source>
         <translation>−{0} s</translation>
     </message>
@@ -467,6 +562,13 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>{hz} Hz, {db} dB, {ago} s ago</source>
         <translation>{hz} Hz, {db} dB, hace {ago} s</translation>
+    </message>
+</context>
+<context>
+    <name>Still</name>
+    <message>
+        <source>{0} s</source>
+        <translation>{0} s</translation>
     </message>
 </context>
 <context>
