@@ -114,7 +114,9 @@ class EngineProcess:
         ours = self.is_ours
         if ours:
             ask()
-        if self._process is None or (self._answered and not ours):
+        if self._process is None or self._process.poll() is not None:
+            return
+        if self._answered and not ours:
             return
         try:
             # One that is still starting cannot be asked.

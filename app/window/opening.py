@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication
 
 from app.window import language
@@ -42,7 +43,8 @@ def open_window(minimised: bool = False) -> int:
     from app.window.tray_place import TrayPlace
 
     window = MainWindow(Link(), engine, settings)
-    window.has_quit.connect(application.quit)
+    # Queued: a signal may come before there is a loop to leave.
+    window.has_quit.connect(application.quit, Qt.ConnectionType.QueuedConnection)
     # A desktop that ends wants windows closed, not hidden.
     application.commitDataRequest.connect(lambda _: window.quit())
     # Qt's timer runs often enough for Python to notice.
