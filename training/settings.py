@@ -186,7 +186,7 @@ class Settings:
     seed: int = 1
     """Of weights and mixtures."""
     start: Path | None = None
-    """Folder of another run, whose weights this one begins with."""
+    """Folder of another run, or a model file, whose weights this one begins with."""
     catalogue: Path | None = None
     """SQLite file that the run is recorded in; in the run's folder unless said."""
     devices: str = "1"
@@ -230,7 +230,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--dataset", "data.dataset", "a built dataset in place of folders", **path)
     add(parser, "--cache", "data.cache", "folder of decoded sound (default: in --out)", **path)
     add(parser, "--catalogue", "catalogue", "SQLite file to record in (default: in --out)", **path)
-    add(parser, "--start", "start", "begin with the weights of another run", metavar="RUN", **path)
+    begin = "begin with the weights of another run or of a model file (.onnx)"
+    add(parser, "--start", "start", begin, metavar="RUN|MODEL", **path)
     add(parser, "--setting", "model.setting", "default: classic", choices=SETTINGS)
     add(parser, "--preset", "preset", "size and kind of the network (default: the setting's)")
     add(parser, "--clean", "mixing.clean", "share of clips without noise", type=float)

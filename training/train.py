@@ -171,7 +171,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         learner.restore(state)
         log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
     elif chosen.start is not None:
-        networks.begin_with(learner.model, _arrays(chosen.start / BEST))
+        networks.begin_with(learner.model, _beginning(chosen.start))
     validation = [held_out[k] for k in range(chosen.run.validation_batches)]
     if not is_first:
         _learn(learner, learnt, validation, progress, chosen, _Leaving(chosen, None, None))
@@ -561,6 +561,15 @@ def _total(losses: Any) -> float:
     return float(np.ravel(losses)[0])
 
 
+def _beginning(start: Path) -> dict[str, np.ndarray]:
+    """Weights to begin with, of a run or of a model file; raises TrainingError or ModelError."""
+    if start.suffix == ".onnx":
+        from training.graph_weights import weights_in
+
+        return weights_in(start)
+    return _arrays(start / BEST)
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """What a file of weights or of a checkpoint holds; raises TrainingError."""
     try:
@@ -615,7 +624,9 @@ def _ready(
     from training.dataset_mixed import MixedBatches
 
     if waves:
-        raise TrainingError(f"{path}: holds no samples, which loss.si_sdr needs: use layout pcm")
+        raise TrainingError(
+            f"{path}: holds no samples, which loss.si_sdr and loss.opinion need: use layout pcm"
+        )
     log.info("%s: mixtures are ready, so nothing in the table mixing changes them", path)
     size = chosen.batch.clips, chosen.batch.frames
     learnt = MixedBatches(path, "train", chosen.model, *size, seed=2 * chosen.seed)

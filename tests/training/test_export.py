@@ -19,6 +19,7 @@ from tests.training.kinds import KINDS, TINY
 from training import export as exporting
 from training import graph as writing
 from training.batches import make_batch
+from training.graph_weights import weights_in
 from training.mixing import Mixture
 from training.networks import answers, build, from_weights, save, weights_of
 
@@ -50,6 +51,27 @@ def levels(rng):
 
 def spec_of(preset):
     return replace(SPEC, filter_bins=preset.filter_bins, filter_taps=preset.filter_taps)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "clip" not in kind])
+def test_weights_are_read_back_from_a_file(kind, tmp_path, rng):
+    weights = random_weights(rng, KINDS[kind])
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(writing.graph(exporting.streamable(weights), spec_of(KINDS[kind])))
+    found = weights_in(path)
+    assert set(found) == set(exporting.streamable(weights))
+    for name, weight in exporting.streamable(weights).items():
+        # A deviation went through its square.
+        np.testing.assert_allclose(found[name], weight, rtol=1e-6, err_msg=name)
+
+
+def test_weights_of_8_bits_are_not_taken_for_what_was_trained(weights, levels, tmp_path):
+    model = exporting.export(weights, SPEC, tmp_path / "tiny.onnx", levels)
+    exporting.quantise(model, tmp_path / "small.onnx", levels)
+    with pytest.raises(TrainingError, match=r"small\.onnx holds no float32 weights"):
+        weights_in(tmp_path / "small.onnx")
+    with pytest.raises(ModelError, match=r"none\.onnx: cannot be read"):
+        weights_in(tmp_path / "none.onnx")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -140,6 +140,17 @@ def test_a_run_is_repeated_from_its_settings_or_gone_on_from_its_weights(folders
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6, err_msg=name)
 
 
+def test_a_run_goes_on_from_a_model_file(folders, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train.run(arguments(folders, first, "--steps=4", "--rate=0.003"), ignore)
+    model = first / "classic.onnx"
+    more = ("--steps=2", "--rate=0", "--seed=2", f"--start={model}")
+    train.run(arguments(folders, second, *more), ignore)
+    wanted, found = (arrays(run / "checkpoint.npz") for run in (first, second))
+    for name in set(wanted) - {"step"}:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6, err_msg=name)
+
+
 def test_a_folder_that_holds_a_run_is_left_alone(folders, tmp_path):
     out = tmp_path / "run"
     out.mkdir()
