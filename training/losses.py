@@ -13,12 +13,19 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from engine.stft import Float, synthesis_window, window
+from training.opinion import Opinion
 from training.perception import Disturbance
 
 try:
     from keras import ops
 except ImportError:  # Keras 2.14
     from tensorflow.experimental import numpy as ops
+
+
+_ASKED = 4
+"""Clips of a batch of which an opinion is heard."""
+_VOICED = 0.01
+"""Mean power of a clip in which somebody speaks, at an active level of 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,14 @@ class Weights:
     frames add up to is heard, not the frames; it costs an inverse transform."""
     disturbance: float = 3.0
     """Of what PESQ would take off, ``perception.Disturbance`` [1/point]."""
+    opinion: float = 0.0
+    """Of the overall score that DNSMOS would give, ``opinion.Opinion`` [1/point]; of the first four
+    clips of a batch, since it takes longer than all else together."""
+
+    @property
+    def hear_samples(self) -> bool:
+        """Whether any part listens to the samples that come out, not to frames."""
+        return self.si_sdr != 0.0 or self.opinion != 0.0
 
 
 class SpectralLoss:
@@ -108,18 +123,25 @@ class SpectralLoss:
     def _filtered(self, low: Any, taps: Any, gain: Any) -> tuple[Any, Any]:
         """Magnitude of the filtered bins, and Re(filtered · conj(clean)): both like ``gain``."""
         n, n_taps = self.filtered
-        real, imaginary, clean_real, clean_imaginary = (
-            low[..., k * n : (k + 1) * n] for k in range(4)
-        )
-        made_real, made_imaginary = 0.0, 0.0
-        for k in range(n_taps):
-            tap = taps[..., 2 * k * n : 2 * (k + 1) * n]
-            a, b = tap[..., 0::2], tap[..., 1::2]
-            x, y = _later(real, k), _later(imaginary, k)
-            made_real, made_imaginary = made_real + a * x - b * y, made_imaginary + a * y + b * x
+        clean_real, clean_imaginary = low[..., 2 * n : 3 * n], low[..., 3 * n :]
+        made_real, made_imaginary = _through_taps(low, taps, n, n_taps)
         # The root's slope has no bound at 0.
         magnitude = gain * (made_real**2 + made_imaginary**2 + 1e-10) ** 0.5
         return magnitude, gain * (made_real * clean_real + made_imaginary * clean_imaginary)
+
+
+def _through_taps(low: Any, taps: Any, n: int, n_taps: int) -> tuple[Any, Any]:
+    """Real and imaginary part of the lowest n bins after their filter over time.
+
+    low : real and imaginary part of those bins first, as in ``Batch.low``
+    """
+    made_real, made_imaginary = 0.0, 0.0
+    for k in range(n_taps):
+        tap = taps[..., 2 * k * n : 2 * (k + 1) * n]
+        a, b = tap[..., 0::2], tap[..., 1::2]
+        x, y = _later(low[..., :n], k), _later(low[..., n : 2 * n], k)
+        made_real, made_imaginary = made_real + a * x - b * y, made_imaginary + a * y + b * x
+    return made_real, made_imaginary
 
 
 def _later(frames: Any, n_frames: int) -> Any:
@@ -156,52 +178,79 @@ class LevelLoss:
 
 
 class WaveLoss:
-    """A spectral loss and the scale-invariant signal-to-distortion ratio of the samples.
+    """A spectral loss, and what the samples that come out are worth.
 
-    ``loss(told, gain)``: told (batch, time, 3 · (n_bins + 1) + 2 · n_spectrum + hop) are
-    ``spectra`` and ``waves`` of ``batches.Batch`` side by side, gain (batch, time, n_bins);
-    returns (batch,). The gain steers all bins as in the engine, and its inverse transform
-    and overlap-add follow, as one product with a fixed matrix. SI-SDR: Le Roux et al. 2019.
+    ``loss(told, gain)``: told (batch, time, …) are ``spectra``, with a filter ``low``, and
+    ``waves`` of ``batches.Batch`` side by side, gain (batch, time, n_bins), the filter behind it;
+    returns (batch,). The gain steers all bins as in the engine, and its inverse transform and
+    overlap-add follow, as one product with a fixed matrix. Of the samples count their
+    scale-invariant signal-to-distortion ratio (Le Roux et al. 2019) and DNSMOS's opinion.
 
     Raises TrainingError when a frame has no whole number of hops.
     """
 
-    def __init__(self, spec: ModelSpec, weights: Weights | None = None) -> None:
+    def __init__(
+        self, spec: ModelSpec, weights: Weights | None = None, filtered: tuple[int, int] = (0, 0)
+    ) -> None:
         if spec.n_fft % spec.hop:
             raise TrainingError(
-                f"the loss si_sdr needs a hop that divides n_fft, found {spec.hop} and {spec.n_fft}"
+                "the losses si_sdr and opinion need a hop that divides n_fft, "
+                f"found {spec.hop} and {spec.n_fft}"
             )
         self.spec = spec
-        self.spectral = spectral_loss(spec, weights)
+        self.filtered = filtered
+        self.spectral = spectral_loss(spec, weights, filtered)
+        self.opinion = Opinion(spec.sample_rate) if self.spectral.weights.opinion else None
         self.inverse = _inverse_transform(spec)
         self.__name__ = "wave_loss"
 
     def __call__(self, told: Any, gain: Any) -> Any:
-        n = 3 * (self.spec.n_bins + 1)
-        spectral = self.spectral(told[..., :n], gain)
-        return spectral - self.spectral.weights.si_sdr * self.ratio_db(told[..., n:], gain)
+        weights = self.spectral.weights
+        n = 3 * (self.spec.n_bins + 1) + 4 * self.filtered[0]
+        loss = self.spectral(told[..., :n], gain)
+        found, wanted = self.sound(told, gain), told[..., -self.spec.hop :]
+        if weights.si_sdr:
+            loss = loss - weights.si_sdr * ratio_db(found, wanted)
+        if self.opinion is not None:
+            heard = ops.reshape(found[:_ASKED], (-1, found.shape[1] * found.shape[2]))
+            score = self.opinion(heard)
+            # Nobody was asked how good nothing sounds.
+            voiced = _mean_of_clip(wanted[:_ASKED] ** 2) > _VOICED
+            score = ops.where(voiced, score, 0.0 * score)
+            loss = loss - weights.opinion * ops.concatenate([score, 0.0 * loss[_ASKED:]], axis=0)
+        return loss
 
-    def ratio_db(self, waves: Any, gain: Any) -> Any:
-        """SI-SDR of each clip [dB], bounded near 30: (batch,)."""
+    def sound(self, told: Any, gain: Any) -> Any:
+        """The samples that come out, hop by hop: (batch, time, hop); speech has a power of 1."""
         spec, n = self.spec, self.spec.n_spectrum
+        waves = told[..., -(2 * n + spec.hop) : -spec.hop]
+        taps, gain = gain[..., spec.n_bins :], gain[..., : spec.n_bins]
         if n > spec.n_bins:
             above = ops.mean(gain[..., -max(1, spec.n_bins // 8) :], axis=-1, keepdims=True)
             gain = ops.concatenate([gain, ops.repeat(above, n - spec.n_bins, axis=-1)], axis=-1)
-        kept = waves[..., : 2 * n] * ops.concatenate([gain, gain], axis=-1)
+        if self.filtered[0]:
+            k, low = self.filtered[0], 3 * (spec.n_bins + 1)
+            real, imaginary = _through_taps(told[..., low : low + 2 * k], taps, *self.filtered)
+            waves = ops.concatenate(
+                [real, waves[..., k:n], imaginary, waves[..., n + k :]], axis=-1
+            )
+        kept = waves * ops.concatenate([gain, gain], axis=-1)
         frames = ops.matmul(kept, self.inverse)  # (B, T, n_fft)
         found = frames[..., : spec.hop]
         for k in range(1, spec.n_fft // spec.hop):
-            part = frames[..., k * spec.hop : (k + 1) * spec.hop]
-            found = found + _later(part, k)
-        wanted = waves[..., 2 * n :]
-        product = _mean_of_clip(wanted * found)
-        scale = product / (_mean_of_clip(wanted**2) + 1e-9)
-        told = scale[:, None, None] * wanted
-        # Speech has a power of 1: a 1000th of it bounds the ratio, and silence has one too.
-        return (10.0 / 2.302585) * (
-            ops.log(_mean_of_clip(told**2) + 1e-3)
-            - ops.log(_mean_of_clip((found - told) ** 2) + 1e-3)
-        )
+            found = found + _later(frames[..., k * spec.hop : (k + 1) * spec.hop], k)
+        return found
+
+
+def ratio_db(found: Any, wanted: Any) -> Any:
+    """SI-SDR of each clip [dB], bounded near 30: (batch,); both (batch, time, hop)."""
+    product = _mean_of_clip(wanted * found)
+    scale = product / (_mean_of_clip(wanted**2) + 1e-9)
+    told = scale[:, None, None] * wanted
+    # Speech has a power of 1: a 1000th of it bounds the ratio, and silence has one too.
+    return (10.0 / 2.302585) * (
+        ops.log(_mean_of_clip(told**2) + 1e-3) - ops.log(_mean_of_clip((found - told) ** 2) + 1e-3)
+    )
 
 
 def _mean_of_clip(values: Any) -> Any:

@@ -43,15 +43,16 @@ class Objective:
             return [shares(batch.clean_db)]
         if self.preset.loss == "level":
             return [np.clip(batch.clean_db - batch.noisy_db, LEAST_GAIN_DB, 0.0), batch.speech]
+        told = [batch.spectra]
         if self.preset.filter_taps:
             if batch.low is None:
                 raise TrainingError("a filter learns from spectra, which layout mixed has not")
-            return [np.concatenate([batch.spectra, batch.low], axis=-1), batch.speech]
-        if not self.waves:
-            return [batch.spectra, batch.speech]
-        if batch.waves is None:
-            raise TrainingError("the loss si_sdr needs batches with waves")
-        return [np.concatenate([batch.spectra, batch.waves], axis=-1), batch.speech]
+            told.append(batch.low)
+        if self.waves:
+            if batch.waves is None:
+                raise TrainingError("the losses si_sdr and opinion need batches with waves")
+            told.append(batch.waves)
+        return [np.concatenate(told, axis=-1), batch.speech]
 
     def accuracy(self, batch: Batch, outputs: list[Float] | Float) -> float:
         """The thesis's: in how many frames the loudest bin of estimate and clean is the same.
@@ -83,23 +84,24 @@ def objective(preset: str | Preset, spec: ModelSpec, weights: Weights | None = N
 
     Raises
     ------
-    engine.errors.TrainingError : there is no such preset, or ``weights.si_sdr`` is not 0 and the
-        setting has no whole number of hops in a frame or the network has a filter
+    engine.errors.TrainingError : there is no such preset, a filter is to be learnt by another
+        loss than ``spectral``, or samples are to be heard (``weights.hear_samples``) and the
+        setting has no whole number of hops in a frame
     """
     chosen, weights = named(preset), weights or Weights()
     if chosen.loss == "crossentropy":
         return Objective(chosen, ["categorical_crossentropy"], [1.0], waves=False)
     if chosen.output == "clean_db":
         return Objective(chosen, [LevelLoss()], [1.0], waves=False)
-    waves = chosen.loss == "spectral" and weights.si_sdr != 0.0
+    waves = chosen.loss == "spectral" and weights.hear_samples
     filtered = chosen.filter_bins, chosen.filter_taps
-    if chosen.filter_taps and (waves or chosen.loss != "spectral"):
-        raise TrainingError("a filter is learnt with loss spectral, and without si_sdr")
+    if chosen.filter_taps and chosen.loss != "spectral":
+        raise TrainingError("a filter is learnt with loss spectral")
     first: Any = spectral_loss(spec, weights, filtered)
     if chosen.loss == "level":
         first = LevelLoss(of_gain=True)
     elif waves:
-        first = WaveLoss(spec, weights)
+        first = WaveLoss(spec, weights, filtered)
     return Objective(chosen, [first, "binary_crossentropy"], [1.0, 0.2], waves)
 
 

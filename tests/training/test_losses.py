@@ -13,7 +13,7 @@ from engine.stft import istft, stft
 from tests.estimators import Filtering, Steady
 from tests.training.conftest import voice
 from training.batches import make_batch
-from training.losses import LevelLoss, SpectralLoss, WaveLoss, Weights, spectral_loss
+from training.losses import LevelLoss, SpectralLoss, WaveLoss, Weights, ratio_db, spectral_loss
 from training.mixing import Mixture
 from training.settings import FULLBAND
 
@@ -185,9 +185,13 @@ def heard(request, rng):
     return spec, batch, stft(noisy, spec), stft(clean, spec), gain
 
 
+def ratio_of(loss, waves, gain):
+    return ratio_db(loss.sound(waves, gain), waves[..., -loss.spec.hop :])
+
+
 def test_si_sdr_is_of_the_sound_that_the_engine_gives(heard):
     spec, batch, noisy, clean, gain = heard
-    found = np.asarray(WaveLoss(spec).ratio_db(batch.waves, gain)).item()
+    found = np.asarray(ratio_of(WaveLoss(spec), batch.waves, gain)).item()
     above = 0.0 if spec.above == "zero" else gain[0, :, -5:].mean(axis=-1, keepdims=True)
     steered = np.concatenate([gain[0], np.broadcast_to(above, (300, 25))], axis=-1)
     wanted = clean if spec.above == "hold" else clean * (np.arange(65) < 40)
@@ -207,7 +211,7 @@ def test_wave_loss_adds_the_ratio_to_the_spectral_loss(heard):
     told = np.concatenate([batch.spectra, batch.waves], axis=-1)
     loss = WaveLoss(spec, Weights(si_sdr=0.5))
     wanted = np.asarray(spectral_loss(spec)(batch.spectra, gain))
-    wanted = wanted - 0.5 * np.asarray(loss.ratio_db(batch.waves, gain))
+    wanted = wanted - 0.5 * np.asarray(ratio_of(loss, batch.waves, gain))
     np.testing.assert_allclose(np.asarray(loss(told, gain)), wanted, rtol=1e-5)
 
 
@@ -217,9 +221,9 @@ def test_si_sdr_is_bounded_and_has_a_slope_where_nothing_is_heard():
     waves = tf.zeros((1, 9, 2 * 65 + 32))
     gain = tf.Variable(tf.zeros((1, 9, 40)))
     with tf.GradientTape() as tape:
-        ratio_db = WaveLoss(SMALL).ratio_db(waves, gain)
-    assert ratio_db.numpy().item() == pytest.approx(0.0)
-    assert np.isfinite(tape.gradient(ratio_db, gain).numpy()).all()
+        found_db = ratio_of(WaveLoss(SMALL), waves, gain)
+    assert found_db.numpy().item() == pytest.approx(0.0)
+    assert np.isfinite(tape.gradient(found_db, gain).numpy()).all()
 
 
 def test_waves_in_tensorflow_s_numpy(heard, monkeypatch):
@@ -228,10 +232,31 @@ def test_waves_in_tensorflow_s_numpy(heard, monkeypatch):
     import training.losses
 
     spec, batch, _, _, gain = heard
-    wanted = np.asarray(WaveLoss(spec).ratio_db(batch.waves, gain))
+    wanted = np.asarray(ratio_of(WaveLoss(spec), batch.waves, gain))
     monkeypatch.setattr(training.losses, "ops", operations)
-    found = np.asarray(WaveLoss(spec).ratio_db(batch.waves, gain))
+    found = np.asarray(ratio_of(WaveLoss(spec), batch.waves, gain))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_filtered_samples_are_those_that_the_engine_gives(rng):
+    spec = replace(FULLBAND, n_bins=481, filter_bins=7, filter_taps=3)
+    clean = voice(rng, 1.0, 48_000)[: 80 * 480]
+    noisy = clean + 0.02 * rng.standard_normal(len(clean)).astype(np.float32)
+    batch = make_batch([Mixture(noisy, clean, 0.0)], spec, waves=True)
+    gain = rng.uniform(0.0, 1.0, (1, 80, 481)).astype(np.float32)
+    taps = rng.standard_normal((1, 80, 2 * 3 * 7)).astype(np.float32)
+    told = np.concatenate([batch.spectra, batch.low, batch.waves], axis=-1)
+    loss = WaveLoss(spec, Weights(si_sdr=1.0), (7, 3))
+    found = np.asarray(loss.sound(told, np.concatenate([gain, taps], axis=-1))).ravel()
+    spectrum = stft(noisy, spec)
+    filters = taps[0].reshape(80, 3, 7, 2)
+    low = np.zeros((80, 7), np.complex64)
+    for k in range(3):
+        low[k:] += (filters[k:, k, :, 0] + 1j * filters[k:, k, :, 1]) * spectrum[: 80 - k, :7]
+    spectrum[:, :7] = low
+    wanted = istft((spectrum * gain[0]).astype(np.complex64), spec)
+    scale = batch.waves[0, :, -480:].std() / istft(stft(clean, spec), spec).std()
+    np.testing.assert_allclose(found, scale * wanted, atol=1e-4 * np.abs(found).max())
 
 
 def test_a_hop_that_does_not_divide_the_frame_is_told():

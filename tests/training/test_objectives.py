@@ -65,11 +65,14 @@ def test_a_filter_learns_from_spectra(rng):
     assert 0.0 <= aim.accuracy(batch, answers(model, batch.noisy_db)) <= 1.0
     with pytest.raises(TrainingError, match="layout mixed has not"):
         aim.targets(batch._replace(low=None))
-    with pytest.raises(TrainingError, match=r"without si_sdr"):
-        objective(preset, spec, Weights(si_sdr=1.0))
+    with pytest.raises(TrainingError, match="with loss spectral"):
+        objective(replace(preset, loss="level"), spec)
 
 
-@pytest.mark.parametrize("weights", [Weights(), Weights(si_sdr=1.0)], ids=["plain", "si_sdr"])
+HEARD = {"plain": Weights(), "si_sdr": Weights(si_sdr=1.0), "opinion": Weights(opinion=2.0)}
+
+
+@pytest.mark.parametrize("weights", HEARD.values(), ids=HEARD)
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_learns(kind, weights, batch):
     aim = objective(KINDS[kind], CLASSIC, weights)
@@ -103,7 +106,7 @@ def test_a_gain_network_learns_what_it_always_did(batch):
 def test_batches_without_waves_cannot_teach_si_sdr(batch):
     aim = objective("tiny", CLASSIC, Weights(si_sdr=0.1))
     assert aim.waves
-    with pytest.raises(TrainingError, match="needs batches with waves"):
+    with pytest.raises(TrainingError, match="need batches with waves"):
         aim.targets(batch._replace(waves=None))
 
 
