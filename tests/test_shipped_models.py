@@ -20,6 +20,10 @@ GOLDEN = Path(__file__).parent / "golden"
 CLIPS = Path(__file__).parents[1] / "app" / "clips"
 RATE = 48_000
 
+# Least SI-SDR of a clean voice after each model whose pipeline alone would change less. Full
+# band, more is there to be lost, and fullband is young (its card has the octaves).
+KEPT_DB = {"classic": 20.0, "fullband": 15.0}
+
 
 @pytest.fixture(params=sorted(models.FOLDER.glob("*.onnx")), ids=lambda path: path.stem)
 def network(request: pytest.FixtureRequest) -> Network:
@@ -77,8 +81,7 @@ def test_a_clean_voice_stays_clean(network: Network) -> None:
     straight = Pipeline(Denoiser(Open(network)), RATE)
     passed = np.concatenate([straight.process(voice), straight.flush()])
     kept_db = si_sdr_db(voice, cleaned(network, voice))
-    # Where the whole band is processed, the pipeline alone changes nothing: a hundredth may go.
-    assert kept_db > min(20.0, si_sdr_db(voice, passed) - 0.5)
+    assert kept_db > min(KEPT_DB[network.path.stem], si_sdr_db(voice, passed) - 0.5)
 
 
 class Open:
