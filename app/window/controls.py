@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtGui import QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -139,6 +139,11 @@ class Controls(QWidget):
         column.setSpacing(4)
         self.input = self._add_picker(column, self.tr("&Microphone"), "input")
         self.output = self._add_picker(column, self.tr("Clean sound &goes to"), "output")
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        self.hint.setTextFormat(Qt.TextFormat.RichText)
+        self.hint.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+        column.insertWidget(column.count() - 1, self.hint)
         self.model = self._add_picker(column, self.tr("Mo&del"), "model")
         self._add_strength(column)
         self.monitor = Tick(self.tr("&Hear yourself"))
@@ -147,10 +152,6 @@ class Controls(QWidget):
         self.monitor.clicked.connect(lambda on: self.wanted.emit({"monitor": on}))
         column.addWidget(self.monitor)
         column.addStretch(1)
-        self.hint = QLabel()
-        self.hint.setWordWrap(True)
-        self.hint.setTextFormat(Qt.TextFormat.RichText)
-        column.addWidget(self.hint)
 
     def show_devices(self, devices: list[dict[str, Any]]) -> None:
         """Offer these devices."""

@@ -148,7 +148,7 @@ class MainWindow(QMainWindow):
         self.profiles = ProfileBar()
         self.profiles.show_settings(self._settings.now)
         self.controls = Controls()
-        self.pictures = Pictures()
+        self.pictures = Pictures(self.pause)
 
         head = QHBoxLayout()
         head.setSpacing(6)
@@ -158,10 +158,10 @@ class MainWindow(QMainWindow):
         side = QVBoxLayout()
         side.setSpacing(8)
         side.addWidget(self.profiles)
+        side.addSpacing(6)
         side.addWidget(self.controls, 1)
         side.addSpacing(8)
         side.addWidget(self.compare)
-        side.addWidget(self.pause)
         side.addWidget(self.help)
         middle = QHBoxLayout()
         middle.setSpacing(20)
@@ -203,6 +203,9 @@ class MainWindow(QMainWindow):
     def _bind(self) -> None:
         self.power.clicked.connect(lambda on: self.want({"on": on}))
         self.mute.clicked.connect(lambda on: self.want({"muted": on}))
+        self.mute.toggled.connect(
+            lambda on: self.power.overrule(self.tr("Nobody hears you at the moment") if on else "")
+        )
         self.controls.wanted.connect(self.want)
         self.profiles.chosen.connect(self.use_profile)
         self.profiles.changed.connect(self.take_settings)

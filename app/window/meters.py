@@ -197,6 +197,5 @@ class ColourScale(QWidget):
             share = (db - FLOOR_DB) / (CEILING_DB - FLOOR_DB)
             y = rect.bottom() - round(share * (rect.height() - room)) - room
             box = QRect(rect.right() + 6, y, 60, room)
-            text = str(db).replace("-", "−") + (self.tr(" dB") if db == int(CEILING_DB) else "")
-            painter.drawText(box, Qt.AlignmentFlag.AlignLeft, text)
+            painter.drawText(box, Qt.AlignmentFlag.AlignLeft, str(db).replace("-", "−"))
         painter.end()

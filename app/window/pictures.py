@@ -6,7 +6,7 @@ import time
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont
-from PySide6.QtWidgets import QGridLayout, QLabel, QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QWidget
 
 from app.window.link import Picture
 from app.window.meters import SILENT_DBFS, ColourScale, GainCurve, LevelMeter, level_of
@@ -16,9 +16,14 @@ _QUIET_S = 0.3
 
 
 class Pictures(QWidget):
-    """What the microphone hears, and what the others do."""
+    """What the microphone hears, and what the others do.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    corner : stands above the first picture, at its right
+    """
+
+    def __init__(self, corner: QWidget, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.before = Spectrogram(self.tr("Spectrogram before cleaning"))
         self.after = Spectrogram(self.tr("Spectrogram after cleaning"))
@@ -31,25 +36,31 @@ class Pictures(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(2)
-        for at, (head, side, widgets) in enumerate(
+        scale = ColourScale(self.tr("Colours of levels"))
+        for row, heads, widgets in (
             (
+                0,
                 (
                     self.tr("Before: what your microphone hears"),
                     self.tr("Level"),
-                    (self.before, self.input_level, ColourScale(self.tr("Colours of levels"))),
+                    self.tr("Colours [dB]"),
                 ),
-                (
-                    self.tr("After: what the others hear"),
-                    self.tr("Gain [dB]"),
-                    (self.after, self.output_level, self.gain),
-                ),
-            )
+                (self.before, self.input_level, scale),
+            ),
+            (
+                2,
+                (self.tr("After: what the others hear"), self.tr("Level"), self.tr("Gain [dB]")),
+                (self.after, self.output_level, self.gain),
+            ),
         ):
-            grid.addWidget(_head(head), 2 * at, 0, 1, 2)
-            grid.addWidget(_head(side), 2 * at, 2)
-            for column, widget in enumerate(widgets):
-                grid.addWidget(widget, 2 * at + 1, column)
-            grid.setRowStretch(2 * at + 1, 1)
+            for column, (words, widget) in enumerate(zip(heads, widgets, strict=True)):
+                head = QHBoxLayout()
+                head.addWidget(_head(words), 1)
+                if row == column == 0:
+                    head.addWidget(corner)
+                grid.addLayout(head, row, column)
+                grid.addWidget(widget, row + 1, column)
+            grid.setRowStretch(row + 1, 1)
         grid.setColumnStretch(0, 1)
 
     def add(self, pictures: list[Picture]) -> None:

@@ -39,8 +39,16 @@ class Switch(QAbstractButton):
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._words, self._fills, self._waiting = words, fills, waiting
+        self._overruled = ""
         self.toggled.connect(self._describe)
         self._describe()
+
+    def overrule(self, meaning: str) -> None:
+        """Say that something else decides at the moment, or nothing: this does again."""
+        if meaning != self._overruled:
+            self._overruled = meaning
+            self._describe()
+            self.update()
 
     def _describe(self) -> None:
         self.setAccessibleDescription(": ".join(self._now()))
@@ -48,7 +56,8 @@ class Switch(QAbstractButton):
     def _now(self) -> tuple[str, str]:
         if not self.isEnabled():
             return self._waiting
-        return self._words[0 if self.isChecked() else 1]
+        title, meaning = self._words[0 if self.isChecked() else 1]
+        return title, self._overruled or meaning
 
     def sizeHint(self) -> QSize:
         """Wide enough for every word it may show."""
@@ -75,7 +84,8 @@ class Switch(QAbstractButton):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         box = QRectF(self.rect()).adjusted(3, 3, -3, -3)
-        name = self._fills[0 if self.isChecked() else 1] if self.isEnabled() else None
+        shown = self.isEnabled() and not self._overruled
+        name = self._fills[0 if self.isChecked() else 1] if shown else None
         fill = QColor(getattr(colours.accents, name)) if name else None
         palette = self.palette()
         pen = palette.color(QPalette.ColorRole.ButtonText)

@@ -12,6 +12,9 @@ Choice = tuple[str, str | None]
 """(what is read, what is asked for)."""
 
 
+_PROVIDERS = {"cpu": "CPU", "cuda": "CUDA", "rocm": "ROCm", "migraphx": "MIGraphX"}
+
+
 def tr(text: str) -> str:
     """Translate, for those that are no QObject."""
     return QCoreApplication.translate("", text)
@@ -94,11 +97,12 @@ def figures(told: dict[str, Any]) -> dict[str, str]:
     """Delay, processor, drops and provider of a status, as the status bar shows them."""
     delay = told.get("delay_ms")
     cpu = told.get("cpu_percent")
+    provider = told.get("provider", "–")
     return {
         "delay": tr("Delay {0}").format("–" if delay is None else f"{number(delay)} ms"),
         "cpu": tr("CPU {0}").format("–" if cpu is None else f"{number(cpu, 1)} %"),
         "drops": tr("Drops {0}").format(told.get("drops", "–")),
-        "provider": tr("Runs on {0}").format(told.get("provider", "–")),
+        "provider": tr("Runs on {0}").format(_PROVIDERS.get(provider, provider)),
     }
 
 

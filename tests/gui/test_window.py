@@ -33,7 +33,7 @@ def test_it_shows_how_the_session_does(window: MainWindow) -> None:
     assert window.figures["delay"].text() == "Delay 144 ms"
     assert window.figures["cpu"].text() == "CPU 7.3 %"
     assert window.figures["drops"].text() == "Drops 2"
-    assert window.figures["provider"].text() == "Runs on cpu"
+    assert window.figures["provider"].text() == "Runs on CPU"
     assert "Denoised Microphone" in window.state.text()
     assert window.banner.isHidden()
 
@@ -65,8 +65,10 @@ def test_mute_by_click_and_by_key(qtbot: QtBot, window: MainWindow, session: Ses
     qtbot.mouseClick(window.mute, LEFT)
     qtbot.waitUntil(lambda: session.service._knobs.muted)
     assert window.mute.accessibleDescription() == "Muted: Nobody hears you"
+    assert window.power.accessibleDescription() == "On: Nobody hears you at the moment"
     qtbot.keyClick(window, Qt.Key.Key_M, CONTROL)
     qtbot.waitUntil(lambda: not session.service._knobs.muted)
+    assert window.power.accessibleDescription() == "On: Noise is taken out of your voice"
 
 
 def test_what_others_turn_is_shown(qtbot: QtBot, window: MainWindow, session: Session) -> None:

@@ -91,13 +91,6 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
 </context>
 <context>
-    <name>ColourScale</name>
-    <message>
-        <source> dB</source>
-        <translation> dB</translation>
-    </message>
-</context>
-<context>
     <name>Controls</name>
     <message>
         <source>&amp;Microphone</source>
@@ -393,6 +386,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>No ha sido posible: {0}</translation>
     </message>
     <message>
+        <source>Nobody hears you at the moment</source>
+        <translation>Nadie te oye en este momento</translation>
+    </message>
+    <message>
         <source>Not there: {0}. The system&apos;s device is used until it is.</source>
         <translation>No disponible: {0}. Mientras tanto se usa el dispositivo del sistema.</translation>
     </message>
@@ -457,6 +454,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>Colours of levels</source>
         <translation>Colores de los niveles</translation>
+    </message>
+    <message>
+        <source>Colours [dB]</source>
+        <translation>Colores [dB]</translation>
     </message>
     <message>
         <source>After: what the others hear</source>
