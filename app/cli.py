@@ -99,6 +99,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="play the clean sound to this output device instead of the virtual microphone",
     )
     live.add_argument("--monitor", action="store_true", help="hear yourself as well")
+    live.add_argument(
+        "--speakers",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="clean what others send as well: pick “Denoised Speakers” in the call app, and "
+        "hear it from this output device (default: the system's)",
+    )
     _add_model_options(live)
     live.add_argument("--json", action="store_true", help="one JSON object a second, for programs")
 

@@ -13,9 +13,11 @@ from dataclasses import asdict
 
 from app.log import kept
 from app.service import Service, Wishes
+from app.speakers import SpeakerSide, SpeakerWishes, in_words, speaker_output
 from engine.control import ControlServer
 from engine.denoiser import Knobs
 from engine.live import Status
+from engine.sound_server import SPEAKERS_NAME
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,11 +26,15 @@ def run(args: argparse.Namespace) -> int:
     Raises ModelError, DeviceError, or ControlError when a session runs already.
     """
     wishes = Wishes(args.model, args.provider, args.device or None, args.output, args.monitor)
-    service = Service(wishes, Knobs(limit_db=args.limit))
+    speakers = SpeakerWishes(args.speakers is not None, args.speakers or None)
+    if speakers.output is not None:
+        speaker_output(speakers.output)  # a name that fits nothing is told at once
+    service = Service(wishes, Knobs(limit_db=args.limit), speakers)
     _on_signals(service.stop)
     with kept(), ControlServer(service.answer, service.picture):
         service.run(
-            lambda about: _announce(args.json, about), lambda status: _report(args.json, status)
+            lambda about: _announce(args.json, about, speakers.on),
+            lambda status: _report(args.json, status, service.speakers),
         )
     if args.json:
         _say(json.dumps({"state": "stopped"}))
@@ -42,26 +48,33 @@ def _on_signals(stop: Callable[[], None]) -> None:
             signal.signal(getattr(signal, name), lambda *_: stop())
 
 
-def _announce(as_json: bool, about: dict[str, str]) -> None:
+def _announce(as_json: bool, about: dict[str, str], speakers: bool) -> None:
     if as_json:
         _say(json.dumps({"state": "started", **about}))
-    else:
-        _say(
-            f"Cleaning {about['input']} with {about['model']} on {about['provider']}. "
-            f"Pick “{about['output']}” in your call app. Ctrl-C ends."
-        )
+        return
+    _say(
+        f"Cleaning {about['input']} with {about['model']} on {about['provider']}. "
+        f"Pick “{about['output']}” in your call app. Ctrl-C ends."
+    )
+    if speakers:
+        _say(f"To hear the others clean, pick “{SPEAKERS_NAME}” as its speaker.")
 
 
-def _report(as_json: bool, status: Status) -> None:
+def _report(as_json: bool, status: Status, speakers: SpeakerSide) -> None:
+    others = speakers.told()
     if as_json:
-        _say(json.dumps(asdict(status)))
+        _say(json.dumps({**asdict(status), "speakers": others}))
         return
     delay = "  –" if status.delay_ms is None else f"{status.delay_ms:3.0f}"
     line = (
         f"{status.state:8} in {status.input_dbfs:6.1f} dBFS  out {status.output_dbfs:6.1f} dBFS  "
         f"delay {delay} ms  CPU {status.cpu_percent:4.1f} %  drops {status.drops}"
     )
-    _say(f"{line}  uncleaned: {status.fault}" if status.fault else line)
+    if status.fault:
+        line += f"  uncleaned: {status.fault}"
+    if others["on"]:
+        line += f"  others: {in_words(others)}"
+    _say(line)
 
 
 def _say(line: str) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 import models
 from app.columns import ROWS, byte, rows_of
 from app.excerpts import REQUESTS, Excerpts
+from app.speakers import SpeakerSide, SpeakerWishes, speaker_output
 from app.watch import TICK_S, Patience, Watch
 from engine import devices
 from engine.control import Answer, Request
@@ -63,14 +64,14 @@ class Wishes:
 
 
 class Service:
-    """One steerable session.
+    """One steerable session, and beside it one for what others send.
 
     Parameters
     ----------
-    wishes, knobs : to begin with
+    wishes, knobs, speakers : to begin with
     """
 
-    def __init__(self, wishes: Wishes, knobs: Knobs) -> None:
+    def __init__(self, wishes: Wishes, knobs: Knobs, speakers: SpeakerWishes | None = None) -> None:
         self._wishes = wishes
         self._knobs = knobs
         self._wake = threading.Event()
@@ -96,6 +97,12 @@ class Service:
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
         self._network = Network(find(wishes.model, models.FOLDER), wishes.provider)
         self._model = wishes.model
+        self.speakers = SpeakerSide(
+            speakers or SpeakerWishes(),
+            knobs.limit_db,
+            lambda: self._model,
+            wishes.provider,
+        )
 
     # Asked by the control's thread
 
@@ -103,15 +110,17 @@ class Service:
         """Do what is asked.
 
         ``{"do": "status"}``; ``{"do": "toggle"}``; ``{"do": "devices"}``; ``{"do": "models"}``;
-        ``{"do": "quit"}``; ``{"do": "set"}`` with any of ``on``, ``muted``, ``monitor`` (true or
-        false), ``limit_db`` (0…100), ``input``, ``output`` (names or null), ``model`` (name);
-        and those of ``Excerpts``.
+        ``{"do": "quit"}``; ``{"do": "set"}`` with any of ``on``, ``muted``, ``monitor``,
+        ``speakers`` (true or false), ``limit_db`` (0…100), ``input``, ``output``,
+        ``speakers_output``, ``speakers_model`` (names or null), ``model`` (name); and those of
+        ``Excerpts``.
 
         Returns
         -------
         of most: ``on``, ``muted``, ``limit_db``, ``monitor``, ``input``, ``output``, ``model``,
         ``provider``, ``problem`` (what could not be had, or null), ``recoveries`` (how often the
-        sound was lost and had back) and the figures of ``Status``
+        sound was lost and had back), ``speakers`` (an object, see ``SpeakerSide.told``) and the
+        figures of ``Status``
 
         Raises
         ------
@@ -138,15 +147,17 @@ class Service:
         return self._told()
 
     def _set(self, wanted: dict[str, Any]) -> None:
-        knobs, wishes = self._knobs, self._wishes
+        knobs, wishes, speakers = self._knobs, self._wishes, self.speakers.wishes
         for name, value in wanted.items():
-            if name in ("on", "muted", "monitor"):
+            if name in ("on", "muted", "monitor", "speakers"):
                 if not isinstance(value, bool):
                     raise ValueError(f"{name} should be true or false, got {value!r}")
                 if name == "on":
                     knobs = replace(knobs, bypass=not value)
                 elif name == "muted":
                     knobs = replace(knobs, muted=value)
+                elif name == "speakers":
+                    speakers = replace(speakers, on=value)
                 else:
                     wishes = replace(wishes, monitor=value)
             elif name == "limit_db":
@@ -160,6 +171,17 @@ class Service:
                     _asked(devices.find, name, value)
                 field = "source" if name == "input" else "output"
                 wishes = replace(wishes, **{field: value})
+            elif name in ("speakers_output", "speakers_model"):
+                if not isinstance(value, str | None):
+                    raise ValueError(f"{name} should be a name or null, got {value!r}")
+                if name == "speakers_model":
+                    if value is not None:
+                        _asked(find, value, models.FOLDER)
+                    speakers = replace(speakers, model=value)
+                else:
+                    if value is not None:
+                        _asked(speaker_output, value)
+                    speakers = replace(speakers, output=value)
             elif name == "model":
                 if not isinstance(value, str):
                     raise ValueError(f"model should be a name, got {value!r}")
@@ -171,9 +193,12 @@ class Service:
         if wishes != self._wishes:
             self._wishes = wishes
             self._wake.set()
+        if speakers != self.speakers.wishes:
+            self.speakers.want(speakers)
 
     def _turn(self, knobs: Knobs) -> None:
         self._knobs = knobs
+        self.speakers.limit(knobs.limit_db)
         if self._session is not None:
             self._session.knobs = knobs
 
@@ -188,6 +213,7 @@ class Service:
             **figures,
             "problem": self._problem_now(),
             "recoveries": self._recoveries,
+            "speakers": self.speakers.told(),
         }
 
     def _problem_now(self) -> str | None:
@@ -248,6 +274,7 @@ class Service:
         try:
             self._open()
             started(self._about)
+            self.speakers.start()
             while not self._stopping:
                 self._ticked_s = time.monotonic()
                 try:
@@ -259,6 +286,7 @@ class Service:
                     self._lose(f"{type(error).__name__}: {error}")
         finally:
             self._ticked_s = None
+            self.speakers.stop()
             self._sound.close()
             self._outlet.close()
             self._census.close()

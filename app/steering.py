@@ -10,6 +10,7 @@ import argparse
 import json
 from typing import Any
 
+from app.speakers import in_words
 from engine.control import Answer, ControlClient
 
 
@@ -45,4 +46,7 @@ def describe(answer: Answer) -> str:
         lines.append(f"uncleaned: {answer['fault']}")
     if answer["problem"]:
         lines.append(f"trying again: {answer['problem']}")
+    others = answer.get("speakers")
+    if others and others["on"]:
+        lines.append(f"what others send to {others['output'] or '–'}: {in_words(others)}")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import DeviceError
-from engine.sound_server import ServerDevice, SoundServer, choose
+from engine.sound_server import ServerDevice, SoundServer, Stream, choose
 
 try:
     import sounddevice as sd
@@ -136,6 +136,58 @@ class Census:
             self._server = SoundServer()
         try:
             return self._server.devices()
+        except DeviceError:
+            self.close()
+            raise
+
+
+class Routes:
+    """Keeps streams of ours at the devices that they were opened on.
+
+    A server moves whatever plays to the default, or records it, when the user makes something
+    else the default: also what was opened there by name.
+    """
+
+    def __init__(self) -> None:
+        self._server: SoundServer | None = None
+        self._wanted: dict[Stream, int] = {}
+
+    @contextlib.contextmanager
+    def learn(self) -> Iterator[None]:
+        """Streams that are opened inside stay where they are; raises DeviceError."""
+        before = self._now()
+        self._wanted = {}
+        yield
+        self._wanted = {key: at for key, at in self._now().items() if key not in before}
+
+    def keep(self) -> bool:
+        """Put back what was moved; False when a device that we record has gone from under us."""
+        for stream, device in self._now().items():
+            if self._wanted.get(stream, device) == device:
+                continue
+            assert self._server is not None
+            try:
+                self._server.route(stream, self._wanted[stream])
+            except DeviceError:
+                if stream[0] == "input":
+                    return False
+                del self._wanted[stream]  # its device has gone: be heard where it is now
+        return True
+
+    def close(self) -> None:
+        """Hang up."""
+        self._wanted = {}
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _now(self) -> dict[Stream, int]:
+        if not has_sound_server():
+            return {}
+        if self._server is None:
+            self._server = SoundServer()
+        try:
+            return self._server.routes(os.getpid())
         except DeviceError:
             self.close()
             raise

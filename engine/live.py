@@ -80,6 +80,8 @@ class Status:
     """Since the start."""
     fault: str | None
     """Why sound goes through uncleaned at the moment, if it does."""
+    worker_percent: float = 0.0
+    """Processor time of this session's worker alone, in percent of one core."""
 
 
 class LiveSession:
@@ -121,6 +123,7 @@ class LiveSession:
         self._levels = _Levels()
         self._skipped = 0  # captured samples never cleaned, to catch up
         self._catch_ups = 0
+        self._worker_s = self._asked_worker_s = 0.0
 
     @property
     def knobs(self) -> Knobs:
@@ -174,7 +177,9 @@ class LiveSession:
         now, cpu_s = time.monotonic(), time.process_time()
         elapsed_s = max(now - self._asked_s, 1e-6)
         cpu = (cpu_s - self._asked_cpu_s) / elapsed_s
-        self._asked_s, self._asked_cpu_s = now, cpu_s
+        worker_s = self._worker_s
+        worker = (worker_s - self._asked_worker_s) / elapsed_s
+        self._asked_s, self._asked_cpu_s, self._asked_worker_s = now, cpu_s, worker_s
         self._capture.look_for_gap()
         input_dbfs, output_dbfs = self._levels.read()
         denoiser = self._pipeline.denoiser
@@ -188,6 +193,7 @@ class LiveSession:
             speech=denoiser.frame.speech,
             seconds=now - self._started_s,
             fault=str(denoiser.fault) if denoiser.fault else None,
+            worker_percent=100.0 * worker,
         )
 
     def _work(self) -> None:
@@ -210,6 +216,7 @@ class LiveSession:
                     self.excerpt.add(heard, at[0], cleaned, at[1])
                 for playback in self._playbacks:
                     playback.ring.write(cleaned)
+            self._worker_s = time.thread_time()
 
     def _show(self, frame: Frame) -> None:
         """Hand a frame to the viewer; one that fails is not asked again, the sound goes on."""

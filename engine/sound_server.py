@@ -1,13 +1,15 @@
-"""PulseAudio, or PipeWire speaking its protocol: devices and the virtual microphone.
+"""PulseAudio, or PipeWire speaking its protocol: devices, ours among them.
 
-pulsectl's room. Not here: sound itself, which goes through ``devices``.
+Ours are a microphone that call apps record and speakers that they play to. pulsectl's room.
+Not here: sound itself, which goes through ``devices``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -16,10 +18,13 @@ import pulsectl
 from engine.errors import DeviceError
 
 MICROPHONE_NAME = "Denoised Microphone"
+SPEAKERS_NAME = "Denoised Speakers"
 """What call apps show."""
 
-_SINK = "denoise_app_sink"
-_SOURCE = "denoise_app_microphone"
+_OURS = "denoise_app_"
+_SINK = f"{_OURS}sink"
+_SOURCE = f"{_OURS}microphone"
+_SPEAKERS = f"{_OURS}speakers"
 # Marks a module as ours and says which process answers for it.
 _OWNER = "denoise_app.owner"
 # What pulsectl raises when a server refuses, goes away meanwhile, or had gone before; the last
@@ -29,6 +34,12 @@ _FAILURES = (
     pulsectl.PulseDisconnected,
     pulsectl._pulsectl.LibPulse.CallError,
 )
+
+
+Stream = tuple[str, int]
+"""``input`` or ``output``, and the server's number of it."""
+Guest = tuple[int, str]
+"""A stream that plays to our speakers: its number, which may be given anew, and whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +117,37 @@ class SoundServer:
         return found
 
     def heard_by(self, process: int) -> str | None:
-        """Name of the source that a process records, by its number; None: none."""
+        """Name of the source of others that a process records, by its number; None: none."""
         with _server_errors("asking what is recorded"):
             names = {source.index: source.name for source in self._pulse.source_list()}
             for stream in self._pulse.source_output_list():
-                if stream.proplist.get("application.process.id") == str(process):
-                    return str(names.get(stream.source)) if stream.source in names else None
+                heard = names.get(stream.source, "")
+                if stream.proplist.get("application.process.id") != str(process):
+                    continue
+                if heard and not heard.startswith(_OURS):  # what others send is no microphone
+                    return str(heard)
         return None
+
+    def routes(self, process: int) -> dict[Stream, int]:
+        """Number of the device that each stream of a process plays to or records."""
+        with _server_errors("asking where sound goes"):
+            played, recorded = self._pulse.sink_input_list(), self._pulse.source_output_list()
+        found = {("output", stream.index): (stream, stream.sink) for stream in played}
+        found |= {("input", stream.index): (stream, stream.source) for stream in recorded}
+        return {
+            key: int(device)
+            for key, (stream, device) in found.items()
+            if stream.proplist.get("application.process.id") == str(process)
+        }
+
+    def route(self, stream: Stream, device: int) -> None:
+        """Have a stream play to, or record, another device; raises DeviceError."""
+        kind, number = stream
+        with _server_errors("moving a stream"):
+            if kind == "input":
+                self._pulse.source_output_move(number, device)
+            else:
+                self._pulse.sink_input_move(number, device)
 
     def find(self, kind: str, name: str | None) -> ServerDevice:
         """The device meant by a name, a description or a part of either.
@@ -144,55 +179,83 @@ class SoundServer:
         DeviceError : another running instance has it, or the server refused
         """
         with _server_errors("creating the virtual microphone"):
-            self.remove_leftovers()
-            self._remove_our_own()
-            owner = self._living_owner()
-            if owner is not None:
-                raise DeviceError(
-                    f"denoise-app already runs (process {owner}); stop it, or steer it instead"
-                )
+            self.remove_leftovers(_SOURCE, _SINK)
+            self._remove_our_own(_SOURCE, _SINK)
+            self._refuse_second(_SINK)
             return VirtualMicrophone(self._pulse, sample_rate, default_before)
 
-    def remove_leftovers(self) -> int:
-        """Unload what instances that no longer live have left behind; returns how many modules."""
-        removed = 0
+    def create_virtual_speakers(
+        self, sample_rate: int, guests: Sequence[Guest] = (), default_before: str | None = None
+    ) -> VirtualSpeakers:
+        """Make speakers that call apps can pick; who played to those that a crash left plays on.
+
+        Parameters
+        ----------
+        sample_rate : [Hz]
+        guests : who played to the last ones, as ``hand_over`` told; they play here again
+        default_before : as of ``create_virtual_microphone``, the default sink
+
+        Raises
+        ------
+        DeviceError : another running instance has them, or the server refused
+        """
+        with _server_errors("creating the virtual speakers"):
+            default = default_before or self._pulse.server_info().default_sink_name
+            guests = [*guests, *_streams_to(self._pulse, _SPEAKERS)]
+            self.remove_leftovers(_SPEAKERS)
+            self._remove_our_own(_SPEAKERS)
+            self._refuse_second(_SPEAKERS)
+            speakers = VirtualSpeakers(self._pulse, sample_rate, default)
+            _move(self._pulse, guests, _SPEAKERS)
+            return speakers
+
+    def remove_leftovers(self, *names: str) -> int:
+        """Unload what instances that no longer live have left behind.
+
+        Parameters
+        ----------
+        names : of the devices to clear; none: all
+
+        Returns
+        -------
+        how many modules
+        """
         with _server_errors("removing leftovers"):
-            # The source hangs on the sink: the newest module goes first.
-            for module in reversed(self._pulse.module_list()):
-                owner = _owner(module.argument)
-                if owner is not None and not _lives(owner):
-                    with contextlib.suppress(pulsectl.PulseOperationFailed):
-                        self._pulse.module_unload(module.index)
-                        removed += 1
+            return self._unload(names, lambda owner: not _lives(owner))
+
+    def _remove_our_own(self, *names: str) -> None:
+        """Unload what is left of our last device: half of it, or all after a cut connection."""
+        self._unload(names, lambda owner: owner == _identity(os.getpid()))
+
+    def _unload(self, names: Sequence[str], of: Callable[[str], bool]) -> int:
+        removed = 0
+        # The source hangs on the sink: the newest module goes first.
+        for module in reversed(self._pulse.module_list()):
+            owner, name = _owner(module.argument), _device_of(module.argument)
+            if owner is None or not of(owner) or (names and name not in names):
+                continue
+            if name == _SPEAKERS:
+                _hand_over(self._pulse)
+            with contextlib.suppress(pulsectl.PulseOperationFailed):
+                self._pulse.module_unload(module.index)
+                removed += 1
         return removed
 
-    def _remove_our_own(self) -> None:
-        """Unload what is left of our last microphone: half of it, or all after a cut connection."""
-        for module in reversed(self._pulse.module_list()):
-            words = (module.argument or "").split()
-            is_microphone = f"sink_name={_SINK}" in words or f"source_name={_SOURCE}" in words
-            if is_microphone and _owner(module.argument) == _identity(os.getpid()):
-                with contextlib.suppress(pulsectl.PulseOperationFailed):
-                    self._pulse.module_unload(module.index)
-
-    def _living_owner(self) -> int | None:
+    def _refuse_second(self, sink: str) -> None:
         for module in self._pulse.module_list():
             owner = _owner(module.argument)
-            if owner is not None:
-                return int(owner.split(":")[0])
-        return None
+            if owner is not None and _device_of(module.argument) == sink:
+                raise DeviceError(
+                    f"denoise-app already runs (process {owner.split(':')[0]}); stop it, or "
+                    "steer it instead"
+                )
 
 
-class VirtualMicrophone:
-    """A null sink that takes our sound and a source that gives it to call apps.
+class _VirtualDevice:
+    """Modules of ours in the server, and defaults that stay the user's."""
 
-    The sink's monitor could serve as well, but many call apps hide monitors.
-    """
-
-    source = _SOURCE
-    """Name of the source that call apps record."""
-    sink = _SINK
-    """Name of the sink that we play to."""
+    sink: str
+    source: str
 
     def __init__(
         self, pulse: pulsectl.Pulse, sample_rate: int, default_before: str | None = None
@@ -200,27 +263,12 @@ class VirtualMicrophone:
         self._pulse = pulse
         self._modules: list[int] = []
         before = pulse.server_info()
-        default_source = default_before or before.default_source_name
-        # The lowest priority, so that PipeWire's session manager never prefers it to a real one.
-        owner = f'{_OWNER}="{_identity(os.getpid())}" priority.session="1"'
-        # PulseAudio and PipeWire agree on this quoting only.
-        sink_properties = f"'device.description=\"denoise-app (internal)\" {owner}'"
-        source_properties = f"'device.description=\"{MICROPHONE_NAME}\" {owner}'"
         try:
-            self._load_sink(
-                f"sink_name={_SINK} rate={sample_rate} channels=1 sink_properties={sink_properties}"
-            )
-            self._load(
-                "module-remap-source",
-                f"source_name={_SOURCE} master={_SINK}.monitor channels=1 "
-                f"source_properties={source_properties}",
-            )
+            self._make(sample_rate)
         except _FAILURES as error:
             self.remove()
-            raise DeviceError(
-                f"the sound server refused to create the virtual microphone: {error}"
-            ) from error
-        self._keep_defaults(before.default_sink_name, default_source)
+            raise DeviceError(f"the sound server refused to create {self.sink}: {error}") from error
+        self._keep_defaults(before, default_before)
 
     def remove(self) -> None:
         """Take it away again; harmless when the server has gone."""
@@ -229,7 +277,17 @@ class VirtualMicrophone:
                 self._pulse.module_unload(module)
         self._modules.clear()
 
-    def _load_sink(self, arguments: str) -> None:
+    def _make(self, sample_rate: int) -> None:
+        raise NotImplementedError
+
+    def _keep_defaults(self, before: pulsectl.PulseServerInfo, chosen: str | None) -> None:
+        raise NotImplementedError
+
+    def _load_sink(self, sample_rate: int, description: str) -> None:
+        arguments = (
+            f"sink_name={self.sink} rate={sample_rate} channels=1 "
+            f"sink_properties={_properties(description)}"
+        )
         try:
             # Without this an idle null sink has played 2 s of silence in advance, and the
             # first sound waits for it (1.9 s measured on PulseAudio 16, 0.03 s with it).
@@ -240,20 +298,106 @@ class VirtualMicrophone:
     def _load(self, module: str, arguments: str) -> None:
         self._modules.append(self._pulse.module_load(module, arguments))
 
-    def _keep_defaults(self, sink: str, source: str) -> None:
+    def _keep_sink(self, wanted: str) -> None:
         """Some servers make a new device the default; that is the user's choice alone."""
-        after = self._pulse.server_info()
-        if after.default_sink_name == _SINK:
-            self._restore(self._pulse.sink_list(), sink)
-        is_ours = after.default_source_name in (_SOURCE, f"{_SINK}.monitor")
-        if is_ours != (source == _SOURCE):
-            self._restore(self._pulse.source_list(), source)
+        is_ours = self._pulse.server_info().default_sink_name == self.sink
+        if is_ours != (wanted == self.sink):
+            self._restore(self._pulse.sink_list(), wanted)
+
+    def _keep_source(self, wanted: str) -> None:
+        now = self._pulse.server_info().default_source_name
+        is_ours = now in (self.source, f"{self.sink}.monitor")
+        if is_ours != (wanted == self.source):
+            self._restore(self._pulse.source_list(), wanted)
 
     def _restore(self, devices: list[pulsectl.PulseObject], name: str) -> None:
         for device in devices:
             if device.name == name:
                 with contextlib.suppress(*_FAILURES):  # the call matters more
                     self._pulse.default_set(device)
+
+
+class VirtualMicrophone(_VirtualDevice):
+    """A null sink that takes our sound and a source that gives it to call apps.
+
+    The sink's monitor could serve as well, but many call apps hide monitors.
+    """
+
+    source = _SOURCE
+    """Name of the source that call apps record."""
+    sink = _SINK
+    """Name of the sink that we play to."""
+
+    def _make(self, sample_rate: int) -> None:
+        self._load_sink(sample_rate, "denoise-app (internal)")
+        self._load(
+            "module-remap-source",
+            f"source_name={_SOURCE} master={_SINK}.monitor channels=1 "
+            f"source_properties={_properties(MICROPHONE_NAME)}",
+        )
+
+    def _keep_defaults(self, before: pulsectl.PulseServerInfo, chosen: str | None) -> None:
+        self._keep_sink(before.default_sink_name)
+        self._keep_source(chosen or before.default_source_name)
+
+
+class VirtualSpeakers(_VirtualDevice):
+    """A null sink that call apps play to; we clean its monitor."""
+
+    sink = _SPEAKERS
+    """Name of the sink that call apps play to."""
+    source = f"{_SPEAKERS}.monitor"
+    """Name of the source that we record."""
+
+    def _make(self, sample_rate: int) -> None:
+        self._load_sink(sample_rate, SPEAKERS_NAME)
+
+    def _keep_defaults(self, before: pulsectl.PulseServerInfo, chosen: str | None) -> None:
+        self._keep_sink(chosen or before.default_sink_name)
+        self._keep_source(before.default_source_name)
+
+    def hand_over(self) -> list[Guest]:
+        """Let who plays here play to a real output; returns who that was."""
+        with contextlib.suppress(*_FAILURES):
+            return _hand_over(self._pulse)
+        return []
+
+
+def _properties(description: str) -> str:
+    """Of a device of ours, as a module takes them."""
+    # PipeWire's session manager makes the device of the highest priority the default where the
+    # user has chosen none; one that has none counts as -1.
+    owner = f'{_OWNER}="{_identity(os.getpid())}" priority.session="-10"'
+    # PulseAudio and PipeWire agree on this quoting only.
+    return f"'device.description=\"{description}\" {owner}'"
+
+
+def _hand_over(pulse: pulsectl.Pulse) -> list[Guest]:
+    """Move who plays to our speakers to a real output: a stream whose sink goes may be ended."""
+    guests = _streams_to(pulse, _SPEAKERS)
+    sinks = [sink.name for sink in pulse.sink_list() if not sink.name.startswith(_OURS)]
+    if guests and sinks:
+        default = pulse.server_info().default_sink_name
+        _move(pulse, guests, default if default in sinks else sinks[0])
+    return guests
+
+
+def _streams_to(pulse: pulsectl.Pulse, sink: str) -> list[Guest]:
+    at = [one.index for one in pulse.sink_list() if one.name == sink]
+    return [_guest(stream) for stream in pulse.sink_input_list() if stream.sink in at]
+
+
+def _guest(stream: pulsectl.PulseObject) -> Guest:
+    return stream.index, str(stream.proplist.get("application.process.id"))
+
+
+def _move(pulse: pulsectl.Pulse, guests: Sequence[Guest], sink: str) -> None:
+    """Have streams play to another sink; those that have ended are left out."""
+    to = next((one.index for one in pulse.sink_list() if one.name == sink), None)
+    for stream in pulse.sink_input_list() if guests and to is not None else ():
+        if _guest(stream) in guests:
+            with contextlib.suppress(pulsectl.PulseOperationFailed):
+                pulse.sink_input_move(stream.index, to)
 
 
 def choose(devices: list[ServerDevice], kind: str, name: str | None) -> ServerDevice:
@@ -272,7 +416,7 @@ def choose(devices: list[ServerDevice], kind: str, name: str | None) -> ServerDe
         for device in devices
         if name.lower() in f"{device.name}\n{device.description}".lower()
     ]
-    fitting = exact or part
+    fitting = exact or [device for device in part if not device.ours] or part
     if len(fitting) == 1:
         return fitting[0]
     known = ", ".join(device.name for device in (fitting or devices)) or "none"
@@ -290,7 +434,7 @@ def _describe(device: pulsectl.PulseObject, kind: str, default: str) -> ServerDe
         channels=device.sample_spec.channels,
         default=device.name == default,
         monitor=device.name.endswith(".monitor"),
-        ours=device.name.startswith("denoise_app_"),
+        ours=device.name.startswith(_OURS),
     )
 
 
@@ -303,6 +447,12 @@ def _owner(argument: str | None) -> str | None:
     """Whose module this is, if it is one of ours."""
     _, found, rest = (argument or "").partition(f'{_OWNER}="')
     return rest.partition('"')[0] if found else None
+
+
+def _device_of(argument: str | None) -> str | None:
+    """Name of the sink or source that a module makes."""
+    found = re.search(r"\b(?:sink|source)_name=(\S+)", argument or "")
+    return found[1] if found else None
 
 
 def _lives(owner: str) -> bool:

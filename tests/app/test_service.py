@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from app.cli import main
 from app.columns import ROWS, rows_of
 from app.service import Service, Wishes
+from app.speakers import SpeakerWishes
 from engine.control import ControlServer
 from engine.denoiser import Denoiser, Knobs
+from engine.errors import DeviceError
 from engine.live import Status
 from engine.pipeline import Pipeline
 from tests.estimators import Steady
@@ -61,16 +64,76 @@ def test_requests_turn_the_knobs(service):
         {"do": "set", "gain": 3},
         {"do": "set", "muted": True, "gain": 3},
         {"do": "set", "input": 3},
+        {"do": "set", "speakers": 1},
+        {"do": "set", "speakers": True, "speakers_output": 3},
+        {"do": "set", "speakers": True, "speakers_model": "no such model"},
+        {"do": "set", "speakers_model": 5},
         {"do": "set", "model": None},
         {"do": "set", "model": "no such model"},
         {"do": "set", "model": "no/such/model.onnx"},
     ],
 )
 def test_a_wrong_request_turns_nothing(service, request_):
-    before = service._knobs, service._wishes
+    before = service._knobs, service._wishes, service.speakers.wishes
     with pytest.raises(ValueError, match=r"ask for status|should be|there is no|no model|such"):
         service.answer(request_)
-    assert (service._knobs, service._wishes) == before
+    assert (service._knobs, service._wishes, service.speakers.wishes) == before
+
+
+def test_the_speakers_are_asked_for_beside_the_rest(service, monkeypatch):
+    assert service.answer({"do": "status"})["speakers"] == {
+        "on": False,
+        "state": "off",
+        "output": None,
+        "model": None,
+        "delay_ms": None,
+        "cpu_percent": None,
+        "drops": None,
+        "fault": None,
+        "problem": None,
+    }
+    monkeypatch.setattr("engine.devices.find", lambda kind, name: f"{name}.{kind}")
+    told = service.answer(
+        {"do": "set", "speakers": True, "speakers_output": "ears", "speakers_model": "fullband"}
+    )
+    assert (told["speakers"]["on"], told["speakers"]["state"]) == (True, "starting")
+    assert service.speakers.wishes == SpeakerWishes(True, "ears", "fullband")
+    assert service._wishes == Wishes("classic", "cpu"), "the microphone's side is left alone"
+    monkeypatch.setattr("engine.devices.find", lambda kind, name: "denoise_app_sink")
+    with pytest.raises(ValueError, match="is no loudspeaker"):
+        service.answer({"do": "set", "speakers_output": "denoise"})
+    service.answer({"do": "set", "speakers_output": None, "speakers_model": None})
+    assert service.speakers.wishes == SpeakerWishes(True)
+
+
+def test_a_speaker_side_that_fails_says_so_and_tries_again(service, monkeypatch):
+    tries = []
+
+    def fail(*_):
+        tries.append(time.monotonic())
+        raise (DeviceError("no loudspeaker"), RuntimeError("a mistake of ours"))[len(tries) > 2]
+
+    monkeypatch.setattr("app.speakers._speakers", fail)
+    monkeypatch.setattr("engine.devices.Census.devices", lambda self: [])
+    service.speakers.start()
+    service.answer({"do": "set", "speakers": True})
+    try:
+        for words, n in (("no loudspeaker", 1), ("RuntimeError: a mistake of ours", 5)):
+            deadline = time.monotonic() + 20
+            while words != (told := service.speakers.told())["problem"] or len(tries) < n:
+                assert time.monotonic() < deadline, told
+                time.sleep(0.01)
+            assert told["state"] == "waiting"
+        assert service.answer({"do": "status"})["problem"] is None
+        service.answer({"do": "set", "speakers": False})
+        deadline = time.monotonic() + 20
+        while service.speakers.told()["problem"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert service.speakers.told()["state"] == "off"
+    finally:
+        service.speakers.stop()
+    assert not service.speakers._thread.is_alive()
 
 
 def test_commands_reach_the_session(service, tmp_path, monkeypatch, capsys):
@@ -80,6 +143,12 @@ def test_commands_reach_the_session(service, tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().out == (
             "on, turning nothing down by more than 20 dB (classic on cpu)\n"
             "running for 12 s: yeti to Denoised, delay 144 ms, CPU 7.2 %, drops 2\n"
+        )
+        service.speakers.want(SpeakerWishes(True, "ears"))
+        service.speakers._status = STATUS
+        assert main(["status"]) == 0
+        assert capsys.readouterr().out.endswith(
+            "what others send to ears: running, delay 144 ms, drops 2\n"
         )
         assert main(["off"]) == 0
         assert capsys.readouterr().out.startswith("off: your voice goes through as it is")
