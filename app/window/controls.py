@@ -151,6 +151,7 @@ class Controls(QWidget):
         self.monitor.setAccessibleDescription(self.monitor.toolTip())
         self.monitor.clicked.connect(lambda on: self.wanted.emit({"monitor": on}))
         column.addWidget(self.monitor)
+        self._add_speakers(column)
         column.addStretch(1)
 
     def show_devices(self, devices: list[dict[str, Any]]) -> None:
@@ -174,6 +175,8 @@ class Controls(QWidget):
         if card:
             self.model.setToolTip(text.model_facts(card))
         self.monitor.setChecked(bool(told["monitor"]))
+        self.speakers.setChecked(bool(told["speakers"]["on"]))
+        self.speakers_hint.setVisible(self.speakers.isChecked())
         self._say_hint(wished["output"])
         if not self.strength.isSliderDown():
             self.strength.blockSignals(True)
@@ -199,6 +202,7 @@ class Controls(QWidget):
             "model": model if model in self._cards else self._picked.get("model"),
             "limit_db": told.get("limit_db", 100.0),
             "monitor": told.get("monitor", False),
+            "speakers": told.get("speakers", {}).get("on", False),
         }
 
     def forget_picks(self) -> None:
@@ -255,6 +259,23 @@ class Controls(QWidget):
         column.addSpacing(12)
         self.strength.valueChanged.connect(self._turn_strength)
         self._say_strength(100)
+
+    def _add_speakers(self, column: QVBoxLayout) -> None:
+        self.speakers = Tick(self.tr("Clean what &others send"))
+        self.speakers.setToolTip(
+            self.tr("Takes the noise of the others out of what you hear in a call")
+        )
+        self.speakers.setAccessibleDescription(self.speakers.toolTip())
+        self.speakers.clicked.connect(lambda on: self.wanted.emit({"speakers": on}))
+        column.addWidget(self.speakers)
+        self.speakers_hint = QLabel(
+            self.tr("In your call app choose <b>Denoised Speakers</b> as the speaker.")
+        )
+        self.speakers_hint.setWordWrap(True)
+        self.speakers_hint.setTextFormat(Qt.TextFormat.RichText)
+        self.speakers_hint.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+        self.speakers_hint.hide()
+        column.addWidget(self.speakers_hint)
 
     def _turn_strength(self, limit_db: int) -> None:
         self._say_strength(limit_db)

@@ -168,6 +168,8 @@ def options_for(wished: dict[str, Any]) -> tuple[str, ...]:
         found.append(f"--output={wished['output']}")
     if wished.get("monitor"):
         found.append("--monitor")
+    if wished.get("speakers"):
+        found.append("--speakers")
     found.append(f"--model={wished.get('model') or DEFAULT_MODEL}")
     found.append(f"--limit={wished.get('limit_db', 100.0):g}")
     return (*found, "--json")

@@ -50,6 +50,10 @@ class HelpPage(QDialog):
                 "Speak. The upper picture shows what your microphone hears, the lower one what "
                 "the others hear."
             ),
+            self.tr(
+                "To take the noise out of what you hear, tick <b>Clean what others send</b> and "
+                "choose <b>Denoised Speakers</b> as the speaker in your call app."
+            ),
         )
         items = "".join(f"<li style='margin-bottom:8px'>{step}</li>" for step in steps)
         after = self.tr(

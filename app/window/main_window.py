@@ -217,6 +217,7 @@ class MainWindow(QMainWindow):
             ("Ctrl+M", self.mute.click),
             ("Ctrl+P", self.pause.toggle),
             ("Ctrl+E", self.controls.monitor.click),
+            ("Ctrl+O", self.controls.speakers.click),
             ("Ctrl+D", self.compare.click),
             ("F1", self.explain),
             ("Ctrl+Q", self.quit),
@@ -269,7 +270,10 @@ class MainWindow(QMainWindow):
             self.settings_changed.emit()
 
     def _ask_for(self, values: dict[str, Any]) -> None:
-        self._told.update({name: values[name] for name in values if name in self._told})
+        told = {name: values[name] for name in values if name in self._told}
+        if "speakers" in told:
+            told["speakers"] = {**self._told["speakers"], "on": values["speakers"]}
+        self._told.update(told)
         if "limit_db" in values:
             self.pictures.gain.set_limit(values["limit_db"])
         self._link.want(**values)

@@ -41,7 +41,7 @@ class Profile:
     limit_db: float = 100.0
     """0…100; 100 is no limit."""
     monitor: bool = False
-    speaker: bool = False
+    speakers: bool = False
     """Whether what the others send is cleaned too."""
     rest: Mapping[str, Any] = field(default_factory=dict)
     """What another version of the program has written and this one does not know."""
@@ -51,7 +51,7 @@ class Profile:
         return {name: getattr(self, name) for name in WISHES}
 
 
-WISHES = ("input", "output", "model", "limit_db", "monitor")
+WISHES = ("input", "output", "model", "limit_db", "monitor", "speakers")
 
 FIRST_PROFILES = (
     Profile("home"),
@@ -106,7 +106,7 @@ class Settings:
 
     def with_wishes(self, wishes: Mapping[str, Any]) -> Settings:
         """As this, the profile in use remembering what of ``wishes`` it knows."""
-        known = {name: wishes[name] for name in (*WISHES, "speaker") if name in wishes}
+        known = {name: wishes[name] for name in WISHES if name in wishes}
         changed = replace(self.current, **known)
         profiles = tuple(changed if one is self.current else one for one in self.profiles)
         return replace(self, profiles=profiles)

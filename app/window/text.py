@@ -6,8 +6,6 @@ from typing import Any
 
 from PySide6.QtCore import QCoreApplication, QLocale
 
-from engine.sound_server import MICROPHONE_NAME
-
 Choice = tuple[str, str | None]
 """(what is read, what is asked for)."""
 
@@ -30,7 +28,7 @@ def inputs(devices: list[dict[str, Any]]) -> list[Choice]:
     found = [
         device
         for device in devices
-        if device["kind"] == "input" and device["description"] != MICROPHONE_NAME
+        if device["kind"] == "input" and not device["name"].startswith("denoise_app")
     ]
     default = next((device for device in found if device["default"]), None)
     named = tr("Default")
@@ -114,4 +112,8 @@ def problem(told: dict[str, Any]) -> str:
         return tr("Your voice goes through uncleaned: {0}").format(told["fault"])
     if told.get("state") == "stalled":
         return tr("The device delivers no sound; trying again")
+    others = told.get("speakers", {})
+    if others.get("problem") or others.get("fault"):
+        why = others["problem"] or others["fault"]
+        return tr("What the others send is not clean at the moment: {0}").format(why)
     return ""

@@ -84,7 +84,14 @@ def test_options_are_those_of_the_command_line() -> None:
     for wished in (
         {},
         {"input": None, "output": None, "model": None, "limit_db": 100.0, "monitor": False},
-        {"input": "-odd", "output": "s p", "model": "m.onnx", "limit_db": 12.5, "monitor": True},
+        {
+            "input": "-odd",
+            "output": "s p",
+            "model": "m.onnx",
+            "limit_db": 12.5,
+            "monitor": True,
+            "speakers": True,
+        },
     ):
         args = build_parser().parse_args(options_for(wished))
         assert (args.device or None) == wished.get("input")
@@ -92,5 +99,6 @@ def test_options_are_those_of_the_command_line() -> None:
         assert args.model == (wished.get("model") or "classic")
         assert args.limit == wished.get("limit_db", 100.0)
         assert args.monitor == wished.get("monitor", False)
+        assert args.speakers == ("" if wished.get("speakers") else None)
         assert args.json
         assert args.command is None

@@ -209,10 +209,10 @@ def test_whatever_lies_in_the_file_makes_settings(told: dict[str, object]) -> No
 def test_a_profile_remembers_what_was_chosen_in_it() -> None:
     now = Settings().with_wishes({"input": "yeti"}).in_use("train")
     assert now.current.input is None
-    now = now.with_wishes({"input": "headset", "model": "fullband", "speaker": True})
+    now = now.with_wishes({"input": "headset", "model": "fullband", "speakers": True})
     assert now.current.wishes()["model"] == "fullband"
     assert now.in_use("home").current.input == "yeti"
-    assert now.in_use("train").current.speaker
+    assert now.in_use("train").current.speakers
     with pytest.raises(ValueError, match="no profile 'boat'"):
         now.in_use("boat")
 

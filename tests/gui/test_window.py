@@ -248,3 +248,32 @@ def test_the_keyboard_reaches_everything_by_name(window: MainWindow) -> None:
     for widget in wanted:
         assert widget.focusPolicy() & Qt.FocusPolicy.TabFocus, widget
         assert widget in reached
+
+
+def test_what_others_send_is_cleaned_too(
+    qtbot: QtBot, window: MainWindow, session: Session
+) -> None:
+    switch, hint = window.controls.speakers, window.controls.speakers_hint
+    assert not switch.isChecked()
+    assert hint.isHidden()
+    qtbot.mouseClick(switch, LEFT, pos=QPoint(8, 8))
+    qtbot.waitUntil(lambda: session.service.speakers.wishes.on)
+    qtbot.waitUntil(lambda: not hint.isHidden())
+    assert "Denoised Speakers" in hint.text()
+    assert window._settings.now.current.speakers, "the next start is as this one"
+    session.service.speakers._problem = "no output device fits 'ears'"
+    qtbot.waitUntil(lambda: window.banner.isVisible())
+    assert window.banner.text().endswith("not clean at the moment: no output device fits 'ears'")
+    session.service.speakers._problem = None
+    qtbot.keyClick(window, Qt.Key.Key_O, CONTROL)
+    qtbot.waitUntil(lambda: not session.service.speakers.wishes.on)
+    qtbot.waitUntil(hint.isHidden)
+
+
+def test_our_own_devices_are_not_offered_as_microphones(
+    qtbot: QtBot, window: MainWindow, devices: list[Device]
+) -> None:
+    devices.append(Device("denoise_app_speakers.monitor", "Monitor of ours", "input", False, True))
+    devices.append(Device("usb", "USB headset", "input", False, False))
+    qtbot.waitUntil(lambda: window.controls.input.findText("USB headset") > 0, timeout=4000)
+    assert window.controls.input.findText("Monitor of ours") < 0

@@ -86,6 +86,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>El dispositivo no entrega sonido; volviendo a intentarlo</translation>
     </message>
     <message>
+        <source>What the others send is not clean at the moment: {0}</source>
+        <translation>Ahora no se limpia lo que envían los demás: {0}</translation>
+    </message>
+    <message>
         <source>kHz</source>
         <translation>kHz</translation>
     </message>
@@ -119,6 +123,18 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>&amp;Strength</source>
         <translation>&amp;Intensidad</translation>
+    </message>
+    <message>
+        <source>Clean what &amp;others send</source>
+        <translation>Limpiar lo que envían los dem&amp;ás</translation>
+    </message>
+    <message>
+        <source>Takes the noise of the others out of what you hear in a call</source>
+        <translation>Quita el ruido de los demás de lo que oyes en una llamada</translation>
+    </message>
+    <message>
+        <source>In your call app choose &lt;b&gt;Denoised Speakers&lt;/b&gt; as the speaker.</source>
+        <translation>En tu aplicación de llamadas, elige &lt;b&gt;Denoised Speakers&lt;/b&gt; como altavoz.</translation>
     </message>
     <message>
         <source>In your call app choose &lt;b&gt;Denoised Microphone&lt;/b&gt; as the microphone.</source>
@@ -277,6 +293,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>Speak. The upper picture shows what your microphone hears, the lower one what the others hear.</source>
         <translation>Habla. La imagen de arriba muestra lo que oye tu micrófono; la de abajo, lo que oyen los demás.</translation>
+    </message>
+    <message>
+        <source>To take the noise out of what you hear, tick &lt;b&gt;Clean what others send&lt;/b&gt; and choose &lt;b&gt;Denoised Speakers&lt;/b&gt; as the speaker in your call app.</source>
+        <translation>Para quitar el ruido de lo que oyes, marca &lt;b&gt;Limpiar lo que envían los demás&lt;/b&gt; y elige &lt;b&gt;Denoised Speakers&lt;/b&gt; como altavoz en tu aplicación de llamadas.</translation>
     </message>
     <message>
         <source>The big switch lets your voice through as it is when it is off; nothing else changes in the call. All sound stays on this machine.</source>
