@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import soundfile
 from tqdm import tqdm
 
@@ -37,6 +38,10 @@ KINDS = ("speech", "noise", "rir")
 _TABLES = {"speech": "audio_books_tracks", "noise": "noise_files", "rir": "room_responses"}
 
 _BLOCK = 1 << 18
+
+# What sound is stored at [Hz]; outside of it a header lies.
+_LEAST_RATE, _MOST_RATE = 1_000, 1_000_000
+_ABSURD = 1e4
 
 # A kill loses so many files' reading at most.
 _AT_ONCE = 64
@@ -81,11 +86,16 @@ def read_track(path: Path) -> Track:
             raise AcquisitionError(f"{path}: is empty")
         with soundfile.SoundFile(path) as file:
             n, rate = 0, file.samplerate
+            if not _LEAST_RATE <= rate <= _MOST_RATE:
+                raise AcquisitionError(f"{path}: a rate of {rate} Hz is no sound's")
 
             def blocks() -> Iterator[Any]:
                 nonlocal n
                 while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                     n += len(block)
+                    # Full scale is 1: integers stored as floats, or garbage; False for a NaN too.
+                    if not np.abs(block).max() < _ABSURD:
+                        raise AcquisitionError(f"{path}: is no sound: samples are far beyond ±1")
                     yield block.mean(axis=1)
 
             quality = measure(blocks(), rate)

@@ -22,8 +22,10 @@ import models
 from app.picture import SpectrogramCollector, draw
 from engine.audio_file import PartFile, Sink, Source, open_sink, open_source
 from engine.denoiser import Denoiser, Frame, Knobs
-from engine.network import Network, find
+from engine.errors import AudioFileError
+from engine.network import Estimator
 from engine.pipeline import Pipeline
+from engine.trial import open_network
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,15 +39,12 @@ def run(args: argparse.Namespace) -> int:
         check = files.enter_context(_stoppable())  # first, so that it outlasts the files
         source = files.enter_context(open_source(args.input))
         sink = files.enter_context(open_sink(args.output, source))
-        network = Network(find(args.model, models.FOLDER), args.provider)
+        network = open_network(args.model, models.FOLDER, args.provider)
         collector = None
         if args.picture is not None:
             png = files.enter_context(PartFile(args.picture, args.input, args.output))
             collector = SpectrogramCollector(network.spec)
-        channels = [
-            _Channel(network, Knobs(args.limit), source.sample_rate, collector)
-            for _ in range(source.channels)
-        ]
+        channels = _channels(source, network, Knobs(args.limit), collector)
         began = time.perf_counter()
         shown = files.enter_context(_progress(source.n_samples / source.sample_rate, args.json))
         for n_samples in _clean(source, sink, channels):
@@ -87,7 +86,7 @@ class _Channel:
 
     def __init__(
         self,
-        network: Network,
+        network: Estimator,
         knobs: Knobs,
         sample_rate: int,
         collector: SpectrogramCollector | None,
@@ -110,6 +109,20 @@ class _Channel:
         self._n_speech += frame.speech > 0.5
         if self._collect is not None:
             self._collect(frame)
+
+
+def _channels(
+    source: Source, network: Estimator, knobs: Knobs, collector: SpectrogramCollector | None
+) -> list[_Channel]:
+    """One for each of the source's; raises AudioFileError when its rate cannot be converted."""
+    try:
+        return [
+            _Channel(network, knobs, source.sample_rate, collector) for _ in range(source.channels)
+        ]
+    except ValueError as error:
+        raise AudioFileError(
+            f"{source.path}: {error}; convert it to 48000 Hz or another usual rate first"
+        ) from error
 
 
 def _clean(source: Source, sink: Sink, channels: list[_Channel]) -> Iterator[int]:

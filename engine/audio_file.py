@@ -29,6 +29,10 @@ BLOCK = 32_768
 # the engine would take it for a broken driver and play silence.
 _ABSURD = 1e4
 
+# What sound is stored at [Hz]. Outside of it a header lies: at 1 Hz a second's block would
+# become hours.
+_LEAST_RATE, _MOST_RATE = 1_000, 1_000_000
+
 SOUND_EXTENSIONS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -99,13 +103,20 @@ def open_source(path: Path) -> Source:
     """
     file = open_regular(path)
     try:
+        source: Source
         try:
-            return SoundSource(path, file)
+            source = SoundSource(path, file)
         except sf.LibsndfileError:
             from engine.media_file import MediaSource
 
             file.seek(0)
-            return MediaSource(path, file)
+            source = MediaSource(path, file)
+        if not _LEAST_RATE <= source.sample_rate <= _MOST_RATE:
+            raise AudioFileError(
+                f"{path}: should have a rate within {_LEAST_RATE}…{_MOST_RATE} Hz, "
+                f"found {source.sample_rate} Hz; is it damaged?"
+            )
+        return source
     except BaseException:
         file.close()
         raise

@@ -33,10 +33,10 @@ ONLY_LATE = {"app": ("training", "acquisition"), "main": ("app",)}
 """What a room may import inside functions alone: starting it must not load these."""
 
 ROOMS = {
-    "numpy": ("engine/", "training/", "app/", "acquisition/quality.py"),
+    "numpy": ("engine/", "training/", "app/", "acquisition/quality.py", "acquisition/tracks.py"),
     "tqdm": ("app/", "training/", "acquisition/"),
     # Runtime
-    "onnxruntime": ("engine/network.py", "training/export.py"),
+    "onnxruntime": ("engine/sessions.py", "training/export.py"),
     "sounddevice": ("engine/devices.py",),
     "pulsectl": ("engine/sound_server.py",),
     "psutil": ("engine/sound_server.py", "app/"),

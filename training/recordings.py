@@ -38,6 +38,13 @@ _PIECE = re.compile(r"[-_](\d+|[A-Z])$")
 # Shorter than one frame of any model is nothing to learn from.
 _SHORTEST_S = 0.05
 
+# What is decoded lies in memory once: 4 GB at 48 kHz.
+_LONGEST_S = 12 * 3600.0
+
+# What sound is stored at [Hz]; outside of it a header lies.
+_LEAST_RATE, _MOST_RATE = 1_000, 1_000_000
+_ABSURD = 1e4
+
 # Samples that are decoded at a time: 5 s at 48 kHz.
 _BLOCK = 1 << 18
 
@@ -189,13 +196,19 @@ def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
+            if not _LEAST_RATE <= rate <= _MOST_RATE:
+                raise TrainingError(f"{path}: a rate of {rate} Hz is no sound's")
             stream = soxr.ResampleStream(rate, sample_rate, 1)
             # Piece by piece: an audiobook's chapter in float32 takes gigabytes.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 mono = block.mean(axis=1)
                 if not np.isfinite(mono).all():
                     raise TrainingError(f"{path}: is not finite")
+                if np.abs(mono).max() > _ABSURD:  # integers stored as floats, or garbage
+                    raise TrainingError(f"{path}: has samples far beyond ±1")
                 n_samples, heard = n_samples + len(mono), heard or bool(mono.any())
+                if n_samples > _LONGEST_S * rate:
+                    raise TrainingError(f"{path}: is longer than {_LONGEST_S / 3600:.0f} h; cut it")
                 pieces.append(_as_int16(stream.resample_chunk(mono)))
             pieces.append(_as_int16(stream.resample_chunk(np.zeros(0, np.float32), last=True)))
     except (soundfile.LibsndfileError, OSError) as error:
