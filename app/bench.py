@@ -27,9 +27,11 @@ from app.private_server import PrivateServer
 from engine.denoiser import Denoiser
 from engine.devices import BLOCK, SAMPLE_RATE
 from engine.errors import DeviceError
-from engine.network import Network, find, runtime_name
+from engine.network import Network
 from engine.pipeline import Pipeline
+from engine.sessions import runtime_name
 from engine.stft import Float
+from engine.trial import open_network
 
 _ROUNDS = 4
 _LIVE_SETTLING_S = 1.0
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         from app import bench_peers
 
         return bench_peers.run(args)
-    network = Network(find(args.model, models.FOLDER), "auto")
+    network = open_network(args.model, models.FOLDER)
     _, noisy = noisy_voice()
     contenders = [ours(network), *_rnnoise()]
     costs = compare(contenders, noisy, args.seconds)

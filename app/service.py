@@ -31,9 +31,10 @@ from engine.control import Answer, Request
 from engine.denoiser import Frame, Knobs
 from engine.errors import DeviceError, ModelError
 from engine.live import LiveSession, Status
-from engine.network import Network, find
+from engine.network import find
 from engine.sound_server import MICROPHONE_NAME, SoundServer, VirtualMicrophone
 from engine.spec import ModelSpec
+from engine.trial import open_network
 
 # Pictures wait for whoever asks, half a second of them at the fastest model's 100 a second.
 _FRAMES = 50
@@ -95,7 +96,7 @@ class Service:
         self._frames: deque[Frame] = deque(maxlen=_FRAMES)
         self._excerpts = Excerpts()
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
-        self._network = Network(find(wishes.model, models.FOLDER), wishes.provider)
+        self._network = open_network(wishes.model, models.FOLDER, wishes.provider, background=True)
         self._model = wishes.model
         self.speakers = SpeakerSide(
             speakers or SpeakerWishes(),
@@ -210,6 +211,8 @@ class Service:
             "limit_db": self._knobs.limit_db,
             "monitor": self._wishes.monitor,
             **self._about,
+            "provider": self._network.provider,  # another may have taken over
+            "provider_note": self._network.note,
             **figures,
             "problem": self._problem_now(),
             "recoveries": self._recoveries,
@@ -407,9 +410,10 @@ class Service:
         """
         wishes = self._wishes
         if wishes.model != self._model:
-            path = find(wishes.model, models.FOLDER)
-            if path != self._network.path:
-                self._network = Network(path, wishes.provider)
+            if find(wishes.model, models.FOLDER) != self._network.path:
+                self._network = open_network(
+                    wishes.model, models.FOLDER, wishes.provider, background=True
+                )
             self._model = wishes.model
         self._sound.close()
         if self._out is None or self._out.wished != wishes.output or not self._has(self._out):

@@ -44,6 +44,8 @@ def describe(answer: Answer) -> str:
         )
     if answer.get("fault"):
         lines.append(f"uncleaned: {answer['fault']}")
+    if answer.get("provider_note"):
+        lines.append(answer["provider_note"])
     if answer["problem"]:
         lines.append(f"trying again: {answer['problem']}")
     others = answer.get("speakers")

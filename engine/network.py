@@ -1,6 +1,7 @@
 """A model file, opened and checked: dB frames and state in, gains and state out.
 
-ONNX Runtime's room. Not here: spectra, samples, or remembering the state.
+Not here: ONNX Runtime (``sessions``), which provider serves (``providers``), spectra, samples,
+or remembering the state.
 """
 
 from __future__ import annotations
@@ -8,28 +9,23 @@ from __future__ import annotations
 import math
 import os
 import stat
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import onnxruntime as ort
 
 from engine.errors import ModelError
+from engine.inspection import inspect
+from engine.providers import Choice
+from engine.sessions import NodeArg, Session, one_line
 from engine.spec import METADATA_KEY, ModelSpec
 from engine.stft import Complex, Float, synthesis_window
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """A model larger than this could not run in real time anyway."""
 
-PROVIDERS = {
-    "migraphx": "MIGraphXExecutionProvider",
-    "rocm": "ROCMExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-"""Our name to ONNX Runtime's, in the order in which ``auto`` tries them."""
+# Of frames that a provider is asked for comparison and timed by: not fewer, however long.
+_LEAST_FRAMES = 20
 
 State = tuple[Float, ...]
 
@@ -67,29 +63,54 @@ class Network:
     path : an ``.onnx`` file that follows the model contract (docs/architecture.md)
     provider : ``auto`` or a key of PROVIDERS; ``auto`` keeps the fastest installed one
     threads : threads inside one operator; a batch of one gains nothing from more
+    content : of the file, where it has been read already
+    background : serve on the CPU at once, and let another provider take over when it is ready
 
     Raises
     ------
     ModelError : the file is missing, too large, foreign, or breaks the contract, or the
-        provider is not installed or did not come up
+        provider is not installed or, unless in the background, did not come up
     """
 
-    def __init__(self, path: str | Path, provider: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        provider: str = "auto",
+        threads: int = 1,
+        content: bytes | None = None,
+        background: bool = False,
+    ) -> None:
         self.path = Path(path)
-        content = _read(self.path)
-        sessions = _open_all(content, self.path, provider, threads)
-        any_session = next(iter(sessions.values()))
+        if content is None:
+            content = read(self.path)
+        inspect(content, self.path)
+        self._choice = Choice(content, self.path, provider, threads, background)
+        session = self._choice.serving.session
         try:
-            self.spec = _read_spec(any_session, self.path)
-            self._states = _check_interface(any_session, self.spec, self.path)
+            self.spec = _read_spec(session, self.path)
+            self._states = _check_interface(session, self.spec, self.path)
         except UnicodeDecodeError as error:  # ONNX Runtime reads any bytes as a name
             raise ModelError(f"{self.path}: has a name that is not text: {error}") from error
-        self.provider = _fastest(sessions, self.path)
-        self._session = sessions[self.provider]
         self._outputs = ["gain", "speech", *(f"{name}_out" for name, _ in self._states)]
         if self.spec.filter_taps:
             self._outputs.append("filter")
         self._check_trial_frames()
+        n_frames = max(_LEAST_FRAMES, round(1.0 / self.spec.hop_s))
+        self._choice.look_for_faster(self._answers, n_frames)
+
+    @property
+    def provider(self) -> str:
+        """The one that serves now."""
+        return self._choice.serving.name
+
+    @property
+    def note(self) -> str | None:
+        """Why the provider that was asked for does not serve, or no longer does."""
+        return self._choice.note
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until no other provider is tried any more; False when that takes longer."""
+        return self._choice.settle(timeout_s)
 
     def initial_state(self) -> State:
         """Zeros: a network that has heard nothing."""
@@ -109,11 +130,26 @@ class Network:
         """
         feed = {"noisy_db": noisy_db[np.newaxis]}
         feed.update((name, value) for (name, _), value in zip(self._states, state, strict=True))
+        while True:
+            serving = self._choice.serving
+            try:
+                gain, speech, rest = self._run(serving.session, feed, len(noisy_db))
+                break
+            except ModelError as error:
+                # The CPU's answer to the same frame, where something else has failed.
+                if not self._choice.replace_dead(serving, error):
+                    raise
+        taps = self._taps(rest.pop()) if self.spec.filter_taps else None
+        return Estimate(gain[0], speech[0, :, 0], tuple(rest), taps)
+
+    def _run(
+        self, session: Session, feed: dict[str, Float], n_frames: int
+    ) -> tuple[Float, Float, list[Float]]:
+        """Gain, speech and whatever else a session answers; raises ModelError."""
         try:
-            gain, speech, *rest = self._session.run(self._outputs, feed)
+            gain, speech, *rest = session.run(self._outputs, feed)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise ModelError(f"{self.path}: inference failed: {_one_line(error)}") from error
-        n_frames = len(noisy_db)
+            raise ModelError(f"{self.path}: inference failed: {one_line(error)}") from error
         if gain.shape != (1, n_frames, self.spec.n_bins) or speech.shape != (1, n_frames, 1):
             raise ModelError(
                 f"{self.path}: gain should have shape (1, {n_frames}, {self.spec.n_bins}) and "
@@ -124,8 +160,20 @@ class Network:
             total = sum(float(np.add.reduce(part, axis=None)) for part in (gain, speech, *rest))
         if not math.isfinite(total):
             raise ModelError(f"{self.path}: the network answered NaN or infinity")
-        taps = self._taps(rest.pop()) if self.spec.filter_taps else None
-        return Estimate(gain[0], speech[0, :, 0], tuple(rest), taps)
+        return gain, speech, rest
+
+    def _answers(self, session: Session) -> Float:
+        """Gains and speech of some frames from silence to full scale, one at a time, as live."""
+        rng = np.random.default_rng(3)
+        state, told = self.initial_state(), []
+        for level_db in np.linspace(-100.0, 0.0, _LEAST_FRAMES):
+            frame = rng.uniform(level_db - 20.0, level_db, (1, 1, self.spec.n_bins))
+            feed = {"noisy_db": frame.astype(np.float32)}
+            feed.update((name, value) for (name, _), value in zip(self._states, state, strict=True))
+            gain, speech, rest = self._run(session, feed, 1)
+            state = tuple(rest[: len(self._states)])
+            told.append(np.append(gain.ravel(), speech.ravel()))
+        return np.array(told)
 
     def _taps(self, found: Float) -> Complex:
         """The output ``filter`` as complex numbers: (n_frames, filter_taps, filter_bins)."""
@@ -134,26 +182,19 @@ class Network:
 
     def _check_trial_frames(self) -> None:
         """Two frames of a plausible level, and the state between them, must pass in range."""
-        frame = np.full((1, self.spec.n_bins), -60.0, np.float32)
-        estimate = self(frame, self(frame, self.initial_state()).state)
-        low = min(estimate.gain.min(), estimate.speech.min())
-        high = max(estimate.gain.max(), estimate.speech.max())
+        session, state = self._choice.serving.session, self.initial_state()
+        for _ in range(2):
+            feed = {"noisy_db": np.full((1, 1, self.spec.n_bins), -60.0, np.float32)}
+            feed.update((name, value) for (name, _), value in zip(self._states, state, strict=True))
+            gain, speech, rest = self._run(session, feed, 1)
+            state = tuple(rest[: len(self._states)])
+        low, high = min(gain.min(), speech.min()), max(gain.max(), speech.max())
         if low < -1e-4 or high > 1 + 1e-4:
             raise ModelError(f"{self.path}: gain should be within 0…1, found {low:.3g}…{high:.3g}")
 
 
-def installed_providers() -> list[str]:
-    """Our names of the providers of the installed ONNX Runtime build, best first."""
-    available = ort.get_available_providers()
-    return [name for name, theirs in PROVIDERS.items() if theirs in available]
-
-
-def runtime_name() -> str:
-    """What runs the models, and its version."""
-    return f"ONNX Runtime {ort.__version__}"
-
-
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """All of a model's file; raises ModelError when it is none or too large."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe or device may never end
@@ -168,87 +209,7 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{str(path)!r}: cannot be read: {error}") from error
 
 
-def _open_all(
-    content: bytes, path: Path, provider: str, threads: int
-) -> dict[str, ort.InferenceSession]:
-    """Open the model on the provider asked for, or on each installed one that starts."""
-    installed = installed_providers()
-    if provider != "auto":
-        if provider not in PROVIDERS:
-            raise ModelError(f"provider should be auto or {', '.join(PROVIDERS)}, not {provider!r}")
-        if provider not in installed:
-            raise ModelError(
-                f"provider {provider} is not in the installed ONNX Runtime build "
-                f"(it has {', '.join(installed)}); see the README on choosing a build"
-            )
-        return {provider: _open(content, path, provider, threads)}
-    opened: dict[str, ort.InferenceSession] = {}
-    reason: ModelError | None = None
-    for name in installed:
-        try:
-            opened[name] = _open(content, path, name, threads)
-        except ModelError as error:
-            reason = error
-    if not opened:
-        raise reason or ModelError("the installed ONNX Runtime build has no provider we know")
-    return opened
-
-
-def _fastest(sessions: dict[str, ort.InferenceSession], path: Path) -> str:
-    """Name of the provider that makes a frame in the least time, of those that make one."""
-    if len(sessions) == 1:
-        return next(iter(sessions))
-    costs = {}
-    reason: Exception | None = None
-    for name, session in sessions.items():
-        try:
-            costs[name] = _cost_s(session)
-        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            reason = error
-    if reason is not None and not costs:
-        raise ModelError(f"{path}: inference failed: {_one_line(reason)}") from reason
-    return min(costs, key=lambda name: costs[name])
-
-
-def _open(content: bytes, path: Path, provider: str, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised; nothing is printed
-    # Spinning threads would burn a core between two hops.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        # Its own fallback prints to the standard output and goes on elsewhere.
-        session = ort.InferenceSession(
-            content, options, providers=[PROVIDERS[provider]], enable_fallback=0
-        )
-    except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-        raise ModelError(
-            f"{path}: is not a model that can be opened: {_one_line(error)}"
-        ) from error
-    # Some builds fall back to the CPU without a word; only this list is to be believed.
-    running = session.get_providers()[0]
-    if running != PROVIDERS[provider]:
-        raise ModelError(f"provider {provider} did not start; ONNX Runtime fell back to {running}")
-    return session
-
-
-def _cost_s(session: ort.InferenceSession) -> float:
-    """Median time of one frame over about a second of frames [s]."""
-    feed = {
-        node.name: np.zeros([n if isinstance(n, int) else 1 for n in node.shape], np.float32)
-        for node in session.get_inputs()
-    }
-    clock: Callable[[], float] = time.perf_counter
-    costs = []
-    for _ in range(100):
-        before = clock()
-        session.run(None, feed)
-        costs.append(clock() - before)
-    return float(np.median(costs))
-
-
-def _read_spec(session: ort.InferenceSession, path: Path) -> ModelSpec:
+def _read_spec(session: Session, path: Path) -> ModelSpec:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ModelError(
@@ -262,9 +223,7 @@ def _read_spec(session: ort.InferenceSession, path: Path) -> ModelSpec:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _check_interface(
-    session: ort.InferenceSession, spec: ModelSpec, path: Path
-) -> list[tuple[str, int]]:
+def _check_interface(session: Session, spec: ModelSpec, path: Path) -> list[tuple[str, int]]:
     """Compare names, types and shapes with the contract; return the states (name, units)."""
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
@@ -286,9 +245,7 @@ def _check_interface(
     return states
 
 
-def _expect_node(
-    nodes: dict[str, ort.NodeArg], name: str, last: int, rank: int, path: Path
-) -> None:
+def _expect_node(nodes: dict[str, NodeArg], name: str, last: int, rank: int, path: Path) -> None:
     if name not in nodes:
         raise ModelError(f"{path}: {name} is missing, found {', '.join(nodes) or 'nothing'}")
     node = nodes[name]
@@ -300,10 +257,6 @@ def _expect_node(
         )
     if not symbolic:
         raise ModelError(f"{path}: batch and time of {name} should be symbolic, found {node.shape}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def find(name_or_path: str, folder: Path) -> Path:

@@ -18,6 +18,13 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing was found out before this test; the folder of what it finds out."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "denoise-app"
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     """The same drawn numbers in every run, so that a red one can be replayed."""
     return np.random.default_rng(20240711)

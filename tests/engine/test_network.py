@@ -14,7 +14,8 @@ import onnxruntime as ort
 import pytest
 
 from engine.errors import ModelError
-from engine.network import MAX_FILE_BYTES, PROVIDERS, Network, find, installed_providers
+from engine.network import MAX_FILE_BYTES, Network, find
+from engine.sessions import PROVIDERS, installed_providers
 from engine.spec import ModelSpec
 from engine.stft import Float
 from tests.onnx_models import (
@@ -275,6 +276,11 @@ def test_auto_keeps_a_provider_that_is_installed(tmp_path: Path) -> None:
     assert "cpu" in installed_providers()
 
 
+@pytest.fixture(autouse=True)
+def _nothing_remembered(own_cache: Path) -> None:
+    """What a provider cost in another test says nothing of this one."""
+
+
 class TwoProviders:
     """ONNX Runtime's frontier as a build with CUDA shows it; the sessions are real CPU ones."""
 
@@ -339,7 +345,7 @@ def test_auto_keeps_the_fastest_provider_that_works(
     assert installed_providers() == ["cuda", "cpu"]
     network = Network(path)
     assert network.provider == kept
-    assert frontier.opened == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert frontier.opened == ["CPUExecutionProvider", "CUDAExecutionProvider"]
     assert network(frames(rng, CLASSIC), network.initial_state()).gain.shape == (50, 250)
 
 
