@@ -143,8 +143,10 @@ class Choice:
         except Exception as error:  # the network's own trial says what is wrong with the model
             log.debug("%s", error)
             return
-        for name in self._wanted:
-            known_s = _known_cost_s(digest, name) if self._auto else None
+        known = {name: _known_cost_s(digest, name) if self._auto else None for name in self._wanted}
+        # The fastest of those that were measured before makes opening the others needless.
+        for name in sorted(self._wanted, key=lambda name: known[name] or math.inf):
+            known_s = known[name]
             if known_s is not None and known_s >= cost_s:
                 continue
             try:
