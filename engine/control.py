@@ -301,7 +301,11 @@ class ControlClient:
         self._connection.close()
 
     def ask(self, **request: Any) -> Answer:
-        """Send a request and return what comes back; raises ControlError with the error's text."""
+        """Send a request and return what comes back; raises ControlError with the error's text.
+
+        After an answer that did not come in time nothing can be asked any more: it would come
+        for the next request.
+        """
         if self._secret is not None:
             request = {"secret": self._secret, **request}
         try:
@@ -331,8 +335,10 @@ class ControlClient:
             line, _, self._rest = self._rest.partition(b"\n")
             return dict(json.loads(line))
         except TimeoutError as error:
+            self._connection.close()
             raise ControlError("denoise-app does not answer") from error
         except (OSError, ValueError) as error:
+            self._connection.close()
             raise ControlError(f"denoise-app does not answer: {error}") from error
 
     def _connect(self, place: _Place, timeout_s: float) -> socket.socket:

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +70,26 @@ def test_a_request_is_answered(at):
         with pytest.raises(ControlError, match="that failed"):
             client.ask(do="fail")
         assert client.ask(do="again") == {"asked": {"do": "again"}}
+
+
+def test_a_late_answer_is_not_taken_for_another(tmp_path):
+    asked = threading.Event()
+
+    def slow(request):
+        if request["do"] == "wait":
+            asked.wait(10)
+        return {"asked": request["do"]}
+
+    with ControlServer(slow, at=tmp_path):
+        with ControlClient(tmp_path, timeout_s=0.2) as client:
+            with pytest.raises(ControlError, match="does not answer"):
+                client.ask(do="wait")
+            asked.set()
+            time.sleep(0.3)
+            with pytest.raises(ControlError, match="does not answer"):
+                client.ask(do="status")
+        with ControlClient(tmp_path) as client:
+            assert client.ask(do="status") == {"asked": "status"}
 
 
 def test_nobody_else_may_read_what_lies_there(at):
