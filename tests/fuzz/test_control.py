@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -39,16 +38,14 @@ from engine.control import LONGEST, ControlClient
 from engine.denoiser import Knobs
 from engine.devices import SAMPLE_RATE
 from engine.errors import ControlError
-from engine.stft import Float
 from tests.onnx_models import FULLBAND, write_identity
+from tests.tones import Tone, hiccups
 
 ROOT = Path(__file__).parents[2]
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300 + 300 * MINUTES)]
 
-TONE_HZ = 437.0  # no whole number of periods in a block: a lost one leaves a step
-PART = SAMPLE_RATE // 100
 PATIENCE_S = 20.0  # of who behaves; a loaded machine needs some
 
 # What a session is asked
@@ -140,33 +137,13 @@ class Call:
         self.server = server
         self.at = Path(server.environment["XDG_RUNTIME_DIR"]) / "denoise-app"
         server.add_microphone("room", "Room")
-        self._player = threading.Thread(target=self._play, daemon=True)
-        self._over = threading.Event()
-        self._player.start()
+        self._tone = Tone(server, "room")
         self.session = server.clean("room.monitor", "--model", str(model))
         self._errors: list[str] = []
         for pipe in (self.session.stdout, self.session.stderr):
             threading.Thread(target=self._drain, args=(pipe,), daemon=True).start()
         self.until(lambda told: told.get("state") == "running")
         self.process = psutil.Process(self.session.pid)
-
-    def _play(self) -> None:
-        """A second whose end fits its beginning, again and again, without a pause."""
-        time_s = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-        tone = (0.25 * np.sin(2 * np.pi * TONE_HZ * time_s)).astype("<f4").tobytes()
-        player = subprocess.Popen(
-            [
-                *("pacat", "--device=room", "--raw", "--format=float32le"),
-                *(f"--rate={SAMPLE_RATE}", "--channels=1", "--latency-msec=200"),
-            ],
-            env=self.server.environment,
-            stdin=subprocess.PIPE,
-        )
-        assert player.stdin is not None
-        with player, contextlib.suppress(BrokenPipeError):
-            while not self._over.is_set():
-                player.stdin.write(tone)
-            player.kill()
 
     def _drain(self, pipe: Any) -> None:
         for line in pipe:
@@ -187,12 +164,11 @@ class Call:
         raise AssertionError(self._errors)
 
     def close(self) -> None:
-        self._over.set()
         self.session.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.session.wait(10)
         self.session.kill()
-        self._player.join(10)
+        self._tone.stop()
         with self.session:  # closes the pipes
             pass
 
@@ -226,34 +202,6 @@ class Polite:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-
-
-def hiccups(heard: Float) -> int:
-    """Moments in which a tone is not the tone that it was: a gap, a step, another level.
-
-    In 10 ms parts; those that follow each other within 50 ms are one.
-    """
-    turn = 2 * np.cos(2 * np.pi * TONE_HZ / SAMPLE_RATE)
-    # Each sample of a tone follows from the two before.
-    odd = np.abs(heard[2:] - turn * heard[1:-1] + heard[:-2])
-    n_parts = len(odd) // PART
-    steps = odd[: n_parts * PART].reshape(n_parts, PART).max(axis=1)
-    level = np.sqrt(np.square(heard[: n_parts * PART].reshape(n_parts, PART)).mean(axis=1))
-    usual = np.median(level)
-    assert usual > 0.01, "there is no tone"
-    bad = np.flatnonzero((steps > 0.15 * usual) | (np.abs(level / usual - 1) > 0.3))
-    return int(np.sum(np.diff(bad, prepend=-100) > 5))
-
-
-def test_a_hiccup_is_seen() -> None:
-    tone = 0.25 * np.sin(2 * np.pi * TONE_HZ * np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE)
-    tone = np.round(tone * 32767) / 32767
-    assert hiccups(tone) == 0
-    assert hiccups(np.delete(tone, np.s_[90_000:90_480])) == 1
-    gap = tone.copy()
-    gap[60_000:60_480] = 0.0
-    gap[150_000:160_000] *= 0.5
-    assert hiccups(gap) == 2
 
 
 @pytest.fixture(scope="module")
