@@ -72,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
         from app import bench_peers
 
         return bench_peers.run(args)
+    if args.window:
+        from app import bench_window
+
+        return bench_window.run(args)
     network = open_network(args.model, models.FOLDER)
     _, noisy = noisy_voice()
     contenders = [ours(network), *_rnnoise()]

@@ -17,7 +17,7 @@ from app.speakers import SpeakerSide, SpeakerWishes, in_words, speaker_output
 from engine.control import ControlServer
 from engine.denoiser import Knobs
 from engine.live import Status
-from engine.sound_server import SPEAKERS_NAME
+from engine.names import SPEAKERS_NAME
 
 
 def run(args: argparse.Namespace) -> int:

@@ -31,8 +31,9 @@ from engine.control import Answer, Request
 from engine.denoiser import Frame, Knobs
 from engine.errors import DeviceError, ModelError
 from engine.live import LiveSession, Status
+from engine.names import MICROPHONE_NAME
 from engine.network import find
-from engine.sound_server import MICROPHONE_NAME, SoundServer, VirtualMicrophone
+from engine.sound_server import SoundServer, VirtualMicrophone
 from engine.spec import ModelSpec
 from engine.trial import open_network
 

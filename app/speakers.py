@@ -22,8 +22,9 @@ from engine.control import Answer
 from engine.denoiser import Knobs
 from engine.errors import DeviceError, ModelError
 from engine.live import LiveSession, Status
+from engine.names import SPEAKERS_NAME
 from engine.network import Network, find
-from engine.sound_server import SPEAKERS_NAME, Guest, SoundServer, VirtualSpeakers
+from engine.sound_server import Guest, SoundServer, VirtualSpeakers
 
 log = logging.getLogger(__name__)
 

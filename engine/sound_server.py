@@ -16,10 +16,7 @@ import psutil
 import pulsectl
 
 from engine.errors import DeviceError
-
-MICROPHONE_NAME = "Denoised Microphone"
-SPEAKERS_NAME = "Denoised Speakers"
-"""What call apps show."""
+from engine.names import MICROPHONE_NAME, SPEAKERS_NAME
 
 _OURS = "denoise_app_"
 _SINK = f"{_OURS}sink"

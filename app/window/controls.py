@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
 
 from app.window import colours, text
 from app.window.text import Choice
-from engine.sound_server import MICROPHONE_NAME
+from engine.names import MICROPHONE_NAME
 
 _MARKS_DB = (0, 20, 40, 60, 80, 100)
 _WIDTH = 288

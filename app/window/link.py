@@ -14,13 +14,15 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.window.comparison import Comparison
 from engine.control import Answer, ControlClient
 from engine.errors import ControlError
+
+if TYPE_CHECKING:
+    from app.window.comparison import Comparison
 
 STATUS_S = 1.0
 DEVICES_S, DEVICES_HIDDEN_S = 2.0, 6.0
@@ -145,6 +147,8 @@ class Link:
 
     def record(self, seconds: float) -> Comparison:
         """Begin to record the session's sound, before and after."""
+        from app.window.comparison import Comparison  # not needed to open the window
+
         return Comparison(seconds, self._at)
 
     # The asking thread

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QColor, QHideEvent, QKeySequence, QShortcut, QShowEvent
@@ -28,13 +28,15 @@ from app.window import colours, help_page, text
 from app.window.catalogue import Catalogue
 from app.window.controls import Controls
 from app.window.engine_process import DEFAULT_MODEL, EngineProcess, State, start_options
-from app.window.hear_page import HearPage
 from app.window.link import Link, Told
 from app.window.pictures import Pictures
 from app.window.profiles import ProfileBar
 from app.window.settings import Settings
 from app.window.settings_file import SettingsFile
 from app.window.switches import MuteSwitch, Switch
+
+if TYPE_CHECKING:
+    from app.window.hear_page import HearPage
 
 PULL_MS, HIDDEN_MS = 33, 500
 # What has passed is told for so long.
@@ -110,6 +112,8 @@ class MainWindow(QMainWindow):
     def let_hear(self) -> None:
         """Show the page that records and plays before and after."""
         if self._hear_page is None:
+            from app.window.hear_page import HearPage  # not needed to open the window
+
             self._hear_page = HearPage(self._link.record, self)
         self._hear_page.show()
         self._hear_page.activateWindow()

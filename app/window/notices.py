@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.window import text
-from engine.sound_server import MICROPHONE_NAME
+from engine.names import MICROPHONE_NAME
 
 
 class DeviceNotices:

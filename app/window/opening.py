@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication
@@ -16,11 +18,19 @@ from app.window.themes import Look
 from engine.control import ControlClient
 from engine.errors import ControlError
 
+if TYPE_CHECKING:
+    from app.window.main_window import MainWindow
 
-def open_window(minimised: bool = False) -> int:
+
+def open_window(minimised: bool = False, opened: Callable[[MainWindow], None] | None = None) -> int:
     """Show the window until it is closed for good; returns the exit code.
 
     Where one runs already, that one comes forward instead.
+
+    Parameters
+    ----------
+    minimised : hide it in the tray, or where there is none, minimise it
+    opened : told the window, before anything happens in it
     """
     instance = Instance()
     if not instance.take() and (minimised or instance.call()):
@@ -58,6 +68,8 @@ def open_window(minimised: bool = False) -> int:
     instance.listen()
     if not minimised:
         window.explain_once()
+    if opened is not None:
+        opened(window)
     code = int(application.exec())
     instance.leave()
     return code

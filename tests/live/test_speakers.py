@@ -22,7 +22,7 @@ from engine.control import ControlClient
 from engine.devices import SAMPLE_RATE
 from engine.errors import ControlError
 from engine.measure import aligned, delay_between, level_dbfs, si_sdr_db
-from engine.sound_server import SPEAKERS_NAME
+from engine.names import SPEAKERS_NAME
 from engine.stft import Float
 from tests.onnx_models import FULLBAND, write_identity, write_silence
 
