@@ -18,9 +18,10 @@ _PART = SAMPLE_RATE // 100
 
 
 class Tone:
-    """Plays into a sink of a server until it is stopped."""
+    """Plays into a sink of a server, at a peak, until it is stopped."""
 
-    def __init__(self, server: PrivateServer, sink: str) -> None:
+    def __init__(self, server: PrivateServer, sink: str, peak: float = 0.25) -> None:
+        self._second = (tone(1.0) * np.float32(peak / 0.25)).astype("<f4").tobytes()
         self._over = threading.Event()
         self._player = subprocess.Popen(
             [
@@ -44,10 +45,9 @@ class Tone:
     def _play(self) -> None:
         """A second whose end fits its beginning, again and again, without a pause."""
         assert self._player.stdin is not None
-        second = tone(1.0).astype("<f4").tobytes()
         with contextlib.suppress(OSError, ValueError):
             while not self._over.is_set():
-                self._player.stdin.write(second)
+                self._player.stdin.write(self._second)
 
 
 def tone(seconds: float) -> Float:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -32,6 +30,7 @@ from engine.control import ControlClient
 from engine.devices import SAMPLE_RATE
 from engine.errors import ControlError
 from tests.onnx_models import CLASSIC, FULLBAND, write_identity
+from tests.screen import screen
 from tests.tones import Tone, hiccups
 
 ROOT = Path(__file__).parents[2]
@@ -138,23 +137,6 @@ def main() -> int:
         assert window.poll() is None, "the window has ended"
     print("\n".join(table([shown, alone], quiet, loud, watched, args)))
     return verdict(quiet, loud, watched)
-
-
-@contextlib.contextmanager
-def screen() -> Iterator[str]:
-    """A display of our own; yields its name."""
-    program = shutil.which("Xvfb")
-    assert program, "Xvfb is not installed; `make system` installs it"
-    read, write = os.pipe()
-    command = [program, "-displayfd", str(write), "-screen", "0", "1280x1024x24", "-nolisten"]
-    with subprocess.Popen([*command, "tcp"], pass_fds=[write], stderr=subprocess.DEVNULL) as xvfb:
-        os.close(write)
-        with os.fdopen(read) as told:
-            number = told.readline().strip()
-        try:
-            yield f":{number}"
-        finally:
-            xvfb.terminate()
 
 
 @contextlib.contextmanager
