@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 
 import models
-from app.demo import noisy_voice
+from app.example import noisy_voice
 from app.private_server import PrivateServer
 from engine.denoiser import Denoiser
 from engine.devices import BLOCK, SAMPLE_RATE

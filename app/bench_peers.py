@@ -18,7 +18,7 @@ import numpy as np
 
 import models
 from app.bench import Contender, Cost, compare, machine, ours
-from app.demo import noisy_voice
+from app.example import noisy_voice
 from app.training import MissingPackages
 from engine.devices import SAMPLE_RATE
 from engine.network import Network, find

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from app.example import NOISE_ONLY_S, noisy_voice
 from app.private_server import PrivateServer
 from engine import devices
 from engine.denoiser import Frame
@@ -27,10 +28,6 @@ from engine.measure import aligned, delay_between, level_dbfs, si_sdr_db
 from engine.spec import ModelSpec
 from engine.stft import Float, stft, to_db
 
-_CLIPS = Path(__file__).parent / "clips"
-_SNR_DB = 5.0
-# Rain does not begin when a call does: the model has heard it for a while by then.
-_NOISE_ONLY_S = 3.0
 _START_S = 20.0
 _TOP_HZ = 8000.0  # where voices end
 
@@ -49,23 +46,6 @@ def run(args: argparse.Namespace) -> int:
         said, heard, delay_ms, statuses = _call(server, noisy, args)
     shift, _ = delay_between(noisy, said)
     return _show(args.folder, voice, *_cut(noisy, said, heard, shift), delay_ms, statuses)
-
-
-def noisy_voice() -> tuple[Float, Float]:
-    """The bundled voice and its mixture with rain.
-
-    Returns
-    -------
-    voice, noisy : (n,) float32 at 48 kHz; the first three seconds hold noise only
-    """
-    import soundfile
-
-    voice, _ = soundfile.read(_CLIPS / "voice.flac", dtype="float32")
-    rain, _ = soundfile.read(_CLIPS / "rain.flac", dtype="float32")
-    before = round(_NOISE_ONLY_S * SAMPLE_RATE)
-    gain = 10 ** ((level_dbfs(voice) - _SNR_DB - level_dbfs(rain)) / 20)
-    voice = np.concatenate([np.zeros(before, np.float32), voice])
-    return voice, voice + np.float32(gain) * np.resize(rain, len(voice))
 
 
 def _call(
@@ -136,10 +116,8 @@ def _show(
     """Print the figures; write recordings and picture into ``folder``."""
     n = min(len(voice), len(said), len(heard))
     voice, said, heard = voice[:n], said[:n], heard[:n]
-    noise_only = slice(
-        round((_NOISE_ONLY_S - 1.0) * SAMPLE_RATE), round(_NOISE_ONLY_S * SAMPLE_RATE)
-    )
-    spoken = slice(round(_NOISE_ONLY_S * SAMPLE_RATE), n)
+    noise_only = slice(round((NOISE_ONLY_S - 1.0) * SAMPLE_RATE), round(NOISE_ONLY_S * SAMPLE_RATE))
+    spoken = slice(round(NOISE_ONLY_S * SAMPLE_RATE), n)
     cpu = float(np.median([status["cpu_percent"] for status in statuses]))
     told = float(np.median([status["delay_ms"] for status in statuses if status["delay_ms"]]))
     rows = [

@@ -44,6 +44,7 @@ ROOMS = {
         "engine/audio_file.py",
         "training/",
         "app/demo.py",
+        "app/example.py",
         "app/bench_peers.py",
         "acquisition/tracks.py",
     ),

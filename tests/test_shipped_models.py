@@ -9,14 +9,14 @@ import pytest
 import soundfile as sf
 
 import models
-from app.demo import noisy_voice
+from app.example import golden_input, noisy_voice
 from engine.denoiser import Denoiser
 from engine.measure import level_dbfs, si_sdr_db
 from engine.network import Network
 from engine.pipeline import Pipeline
-from engine.stft import Float, stft, to_db
+from engine.stft import Float
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = models.FOLDER / "golden"
 CLIPS = Path(__file__).parents[1] / "app" / "clips"
 RATE = 48_000
 
@@ -41,15 +41,6 @@ def test_the_mask_is_the_one_that_was_shipped(network: Network) -> None:
     estimate = network(golden_input(network), network.initial_state())
     # Float16 in the file: half of 2^-11 of a gain of 1, and ONNX Runtime's own versions.
     assert np.abs(estimate.gain - golden.astype(np.float32)).max() < 5e-4
-
-
-def golden_input(network: Network) -> Float:
-    """A second of the demo's mixture as the network hears it: (n_frames, n_bins) [dB]."""
-    spec = network.spec
-    _, noisy = noisy_voice()
-    pipeline = Pipeline(Denoiser(network), RATE)
-    heard = pipeline._to_model.process(noisy[4 * RATE : 5 * RATE])
-    return to_db(stft(heard, spec), spec)[:, : spec.n_bins]
 
 
 def write_golden(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.demo import noisy_voice
+from app.example import noisy_voice
 from app.private_server import PrivateServer
 from engine.control import ControlClient
 from engine.devices import SAMPLE_RATE

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.demo import noisy_voice
+from app.example import noisy_voice
 from app.private_server import PrivateServer
 from engine.control import ControlClient
 from engine.devices import SAMPLE_RATE

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.demo import noisy_voice
+from app.example import noisy_voice
 from engine.errors import TrainingError
 from training.opinion import _LEVEL, Opinion, resampling
 from training.scores import at_rate

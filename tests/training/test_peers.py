@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from app.demo import noisy_voice
+from app.example import noisy_voice
 from engine.errors import TrainingError
 from engine.measure import si_sdr_db
 from training import peers
