@@ -8,6 +8,7 @@ same case again: ``python -m tests.fuzz.hunting TARGET FOLDER SEED 1``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -19,9 +20,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
-SLOW_S = 60.0
-"""A case that takes longer hangs. A loaded machine takes ten times as long as an idle one."""
+WORK_S, PATIENCE_S = 25.0, 240.0
+"""A case that takes more of the processor, or longer on a machine that is busy, hangs [s]. A trial
+of a model may take 5 s, and so may the opening after it."""
 MEMORY_MB = 700
 """Most that a case may add to the process, over what the first harmless one took. The files are
 under 0.2 MB; a block of 8 channels takes 1 MB, ONNX Runtime's bound is 512 MB."""
@@ -80,7 +84,7 @@ def _run(target: str, folder: Path, seed: int, seconds: float, made: Hunt) -> in
     assert process.stdout is not None
     pending, now = b"", seed
     started, ended = False, False
-    since_s = time.monotonic()
+    since_s, worked_s = time.monotonic(), 0.0
     try:
         while not ended:
             ready, _, _ = select.select([process.stdout], [], [], 0.2)
@@ -93,6 +97,7 @@ def _run(target: str, folder: Path, seed: int, seconds: float, made: Hunt) -> in
                     if word == "case":
                         now, started, since_s = int(number), True, time.monotonic()
                         made.since_s = made.since_s or since_s
+                        worked_s = _worked_s(process.pid)
                     elif word == "done":
                         started = False
                         made.n_cases += 1
@@ -107,12 +112,15 @@ def _run(target: str, folder: Path, seed: int, seconds: float, made: Hunt) -> in
                         started = False
                         made.n_cases += 1
                         _keep(target, folder, int(number), " ".join(rest), made)
-            elif started and time.monotonic() - since_s > SLOW_S:
-                _keep(target, folder, now, f"did not end within {SLOW_S:.0f} s", made)
+            elif started and (
+                _worked_s(process.pid) - worked_s > WORK_S
+                or time.monotonic() - since_s > PATIENCE_S
+            ):
+                _keep(target, folder, now, f"did not end within {WORK_S:.0f} s of work", made)
                 return now + 1
             begun_s = made.since_s or time.monotonic()
             made.over = time.monotonic() - begun_s > seconds
-            if made.over and (not started or time.monotonic() - begun_s > seconds + SLOW_S):
+            if made.over and (not started or time.monotonic() - begun_s > seconds + PATIENCE_S):
                 return now + 1
         code = process.wait()
         last = log.read_text(errors="replace").strip().splitlines()[-3:]
@@ -170,6 +178,13 @@ def main(target_name: str, folder: Path, first: int, n_cases: int | None = None)
         took_s = time.monotonic() - began_s
         print(f"done {seed} {outcome} {took_s:.2f} {_most_mb() - least_mb:.0f}", flush=True)
         seed += 1
+
+
+def _worked_s(process: int) -> float:
+    """Processor time of a process and of those of its children that have ended [s]."""
+    with contextlib.suppress(psutil.Error):
+        return sum(psutil.Process(process).cpu_times()[:4])
+    return 0.0
 
 
 def _most_mb() -> float:
