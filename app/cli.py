@@ -136,6 +136,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_listing(commands, "devices", "list inputs and outputs")
     _add_listing(commands, "models", "list the models that come with the program")
 
+    doctor = commands.add_parser(
+        "doctor",
+        help="what is well on this machine, what is not, and what to do",
+        description="Look at the sound server, devices, permissions, packages, models and what "
+        "runs, and try the whole path for ten seconds beside it. Exit code 1 when something fails.",
+    )
+    doctor.add_argument("--no-sound", action="store_true", help="leave out the ten seconds")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+
     bench = commands.add_parser(
         "bench",
         help="measure cost, latency and drops on this machine",

@@ -206,6 +206,14 @@ def heard() -> str | None:
         return server.heard_by(os.getpid())
 
 
+def portaudio() -> tuple[str, list[str]]:
+    """PortAudio's version, and the names of the devices that it knows; raises DeviceError."""
+    try:
+        return sd.get_portaudio_version()[1], [str(found["name"]) for found in sd.query_devices()]
+    except sd.PortAudioError as error:
+        raise DeviceError(f"the sound system does not answer: {error}") from error
+
+
 def virtual_cable() -> str:
     """The cable driver that makes a virtual microphone where no sound server can.
 

@@ -22,6 +22,9 @@ _OURS = "denoise_app_"
 _SINK = f"{_OURS}sink"
 _SOURCE = f"{_OURS}microphone"
 _SPEAKERS = f"{_OURS}speakers"
+_CHECK_ROOM = f"{_OURS}check_room"
+_CHECK_SINK = f"{_OURS}check_sink"
+_CHECK_SOURCE = f"{_OURS}check_microphone"
 # Marks a module as ours and says which process answers for it.
 _OWNER = "denoise_app.owner"
 # What pulsectl raises when a server refuses, goes away meanwhile, or had gone before; the last
@@ -206,6 +209,42 @@ class SoundServer:
             _move(self._pulse, guests, _SPEAKERS)
             return speakers
 
+    @contextlib.contextmanager
+    def check_devices(self, sample_rate: int) -> Iterator[tuple[VirtualRoom, VirtualMicrophone]]:
+        """Devices to try the program with, beside those of a running session; gone afterwards.
+
+        Raises
+        ------
+        DeviceError : the server refused
+        """
+        with _server_errors("making devices for a check"):
+            self.remove_leftovers(_CHECK_SOURCE, _CHECK_SINK, _CHECK_ROOM)
+            room = VirtualRoom(self._pulse, sample_rate)
+            try:
+                microphone = CheckMicrophone(self._pulse, sample_rate)
+            except DeviceError:
+                room.remove()
+                raise
+        try:
+            yield room, microphone
+        finally:
+            microphone.remove()
+            room.remove()
+
+    def leftovers(self) -> int:
+        """How many modules instances that no longer live have left behind."""
+        with _server_errors("looking for leftovers"):
+            owners = [_owner(module.argument) for module in self._pulse.module_list()]
+        return sum(owner is not None and not _lives(owner) for owner in owners)
+
+    def volume(self, source: str) -> float:
+        """Of an input, 1 as delivered, 0 when it is muted."""
+        with _server_errors("asking for a volume"):
+            for found in self._pulse.source_list():
+                if found.name == source:
+                    return 0.0 if found.mute else float(found.volume.value_flat)
+        raise DeviceError(f"{source} is not there any more")
+
     def remove_leftovers(self, *names: str) -> int:
         """Unload what instances that no longer live have left behind.
 
@@ -320,22 +359,45 @@ class VirtualMicrophone(_VirtualDevice):
     The sink's monitor could serve as well, but many call apps hide monitors.
     """
 
-    source = _SOURCE
+    source: str = _SOURCE
     """Name of the source that call apps record."""
-    sink = _SINK
+    sink: str = _SINK
     """Name of the sink that we play to."""
+    description = MICROPHONE_NAME
 
     def _make(self, sample_rate: int) -> None:
         self._load_sink(sample_rate, "denoise-app (internal)")
         self._load(
             "module-remap-source",
-            f"source_name={_SOURCE} master={_SINK}.monitor channels=1 "
-            f"source_properties={_properties(MICROPHONE_NAME)}",
+            f"source_name={self.source} master={self.sink}.monitor channels=1 "
+            f"source_properties={_properties(self.description)}",
         )
 
     def _keep_defaults(self, before: pulsectl.PulseServerInfo, chosen: str | None) -> None:
         self._keep_sink(before.default_sink_name)
         self._keep_source(chosen or before.default_source_name)
+
+
+class CheckMicrophone(VirtualMicrophone):
+    """The same under other names, so that a running session keeps its own."""
+
+    source = _CHECK_SOURCE
+    sink = _CHECK_SINK
+    description = "denoise-app check"
+
+
+class VirtualRoom(_VirtualDevice):
+    """A null sink: what is played there is what its monitor, taken for a microphone, hears."""
+
+    sink = _CHECK_ROOM
+    source = f"{_CHECK_ROOM}.monitor"
+
+    def _make(self, sample_rate: int) -> None:
+        self._load_sink(sample_rate, "denoise-app check (room)")
+
+    def _keep_defaults(self, before: pulsectl.PulseServerInfo, chosen: str | None) -> None:
+        self._keep_sink(before.default_sink_name)
+        self._keep_source(before.default_source_name)
 
 
 class VirtualSpeakers(_VirtualDevice):

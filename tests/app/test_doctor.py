@@ -1,0 +1,191 @@
+"""What the doctor says of machines on which something is broken. Healthy ones: tests/live."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from app import cli, doctor
+from app.doctor import FAILURE, OK, WARNING, Finding, in_words
+from engine.control import ControlServer
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+    """No sound server, no session and no folder of this machine's user."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path}/nobody")
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shipped models to break."""
+    folder = tmp_path / "models"
+    shutil.copytree(models.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(models, "FOLDER", folder)
+    return folder
+
+
+def examine(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, Any]]:
+    """Exit code, and findings by the name of their check."""
+    code = cli.main(["doctor", "--no-sound", "--json", *options])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    told = json.loads(out)
+    assert set(told) == {"level", "findings"}
+    for finding in told["findings"]:
+        assert set(finding) == {"check", "level", "says", "advice", "facts"}
+        assert finding["level"] in (OK, WARNING, FAILURE)
+        assert finding["says"].endswith(".")
+        assert "\n" not in finding["says"]
+        assert finding["advice"] or finding["level"] == OK or finding["check"] == "default input"
+    assert code == (1 if told["level"] == FAILURE else 0)
+    return code, {finding["check"]: finding for finding in told["findings"]}
+
+
+def test_without_a_sound_server_it_says_so_and_looks_at_the_rest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, found = examine(capsys)
+    assert code == 1
+    assert found["sound server"]["level"] == FAILURE
+    assert "No sound server answers" in found["sound server"]["says"]
+    assert "start PulseAudio, or PipeWire" in found["sound server"]["advice"]
+    assert found["devices"]["level"] == FAILURE
+    for check in ("packages", "provider", "model classic", "model fullband", "session"):
+        assert found[check]["level"] == OK, found[check]
+    assert found["provider"]["facts"]["chosen"] == "cpu"
+    assert found["model classic"]["facts"]["farthest"] < 1e-3
+    assert found["packages"]["facts"]["numpy"] == np.__version__
+    assert "self-test" not in found
+
+
+def test_in_words_each_finding_is_a_line_and_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["doctor", "--no-sound"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "failure  No sound server answers." in lines
+    at = lines.index("failure  No sound server answers.")
+    assert lines[at + 1].startswith("         → start PulseAudio")
+    assert lines[-1].endswith("checks.")
+    assert in_words(Finding("x", OK, "All is well.")) == "ok       All is well."
+
+
+@pytest.mark.parametrize(
+    ("harm", "level", "says"),
+    [
+        ("cut", FAILURE, "is not a model that can be opened"),
+        ("weights", FAILURE, "classic answers otherwise than when it was shipped, by 0."),
+        ("golden", FAILURE, "by inf of a gain"),
+        ("no golden", WARNING, "nothing to compare"),
+    ],
+)
+def test_a_broken_model_is_named(
+    harm: str, level: str, says: str, shipped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, golden = shipped / "classic.onnx", shipped / "golden" / "classic.npy"
+    content = bytearray(model.read_bytes())
+    if harm == "cut":
+        model.write_bytes(content[: len(content) // 2])
+    elif harm == "weights":
+        middle = len(content) // 2
+        weights = np.frombuffer(bytes(content[middle - 40_000 : middle]), np.float32)
+        content[middle - 40_000 : middle] = (-weights).tobytes()
+        model.write_bytes(content)
+    elif harm == "golden":
+        np.save(golden, np.load(golden)[:-1])
+    else:
+        golden.unlink()
+    _, found = examine(capsys)
+    assert found["model classic"]["level"] == level
+    assert says in found["model classic"]["says"]
+    assert found["model classic"]["advice"]
+    assert found["model fullband"]["level"] == OK
+    if harm == "cut":
+        assert found["provider"]["level"] == FAILURE
+
+
+def test_no_model_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(models, "FOLDER", tmp_path)
+    _, found = examine(capsys)
+    assert found["model"]["says"] == "No model is installed."
+    assert found["model"]["level"] == FAILURE
+
+
+def test_folders_that_cannot_be_written_cost_comfort_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "file"))
+    _, found = examine(capsys)
+    assert found["cache folder"]["level"] == WARNING
+    assert "cannot be written, so what was measured once" in found["cache folder"]["says"]
+    assert found["log folder"]["level"] == WARNING
+    assert found["settings folder"]["level"] == OK
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_a_runtime_folder_of_somebody_else_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "denoise-app").write_text("no folder")
+    _, found = examine(capsys)
+    assert found["runtime folder"]["level"] == FAILURE
+
+
+def test_a_running_session_and_a_dead_one_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"state": "running", "input": "desk", "problem": None, "fault": None}
+    with ControlServer(lambda request: answer):
+        _, found = examine(capsys)
+    assert found["session"]["says"] == "A session runs, running, on desk."
+    assert found["session"]["facts"]["running"] is True
+    with ControlServer(lambda request: {**answer, "problem": "desk was unplugged"}):
+        _, found = examine(capsys)
+    assert found["session"]["level"] == WARNING
+    assert "desk was unplugged" in found["session"]["says"]
+    (tmp_path / "run" / "denoise-app" / "control").touch()
+    _, found = examine(capsys)
+    assert found["session"]["level"] == WARNING
+    assert "left its socket behind" in found["session"]["says"]
+
+
+def test_two_builds_of_the_runtime_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = doctor._version
+    monkeypatch.setattr(
+        doctor, "_version", lambda name: "1.22.0" if name == "onnxruntime-rocm" else real(name)
+    )
+    _, found = examine(capsys)
+    assert found["packages"]["level"] == WARNING
+    assert "onnxruntime, onnxruntime-rocm" in found["packages"]["says"]
+
+
+def test_a_check_that_fails_itself_does_not_end_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> Iterator[Finding]:
+        yield Finding("priority", OK, "So far.")
+        raise ZeroDivisionError("nobody\nthought of it")
+
+    monkeypatch.setattr(doctor, "_priority", broken)
+    code, found = examine(capsys)
+    assert code == 1
+    assert "ZeroDivisionError: nobody thought of it" in found["priority"]["says"]
+    assert "session" in found
