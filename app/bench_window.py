@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.bench import machine
-from app.demo import noisy_voice
+from app.example import noisy_voice
 from app.private_screen import PrivateScreen
 from app.private_server import PrivateServer
 from engine.errors import DeviceError
