@@ -58,6 +58,7 @@ class MainWindow(QMainWindow):
     sound_ended = Signal()
     """No session answers any more, or not yet."""
     settings_changed = Signal()
+    settings_asked = Signal()
     hidden_instead = Signal()
     """It was closed and goes on."""
     has_quit = Signal()
@@ -118,6 +119,11 @@ class MainWindow(QMainWindow):
         self._hear_page.show()
         self._hear_page.activateWindow()
 
+    @property
+    def engine(self) -> EngineProcess:
+        """What keeps an engine running."""
+        return self._engine
+
     # Parts
 
     def _build(self) -> None:
@@ -143,6 +149,7 @@ class MainWindow(QMainWindow):
         self.pause.setCheckable(True)
         self.compare = QPushButton(self.tr("Hear the d&ifference…"))
         self.help = QPushButton(self.tr("How to &use it"))
+        self.settings = QPushButton(self.tr("S&ettings…"))
         self.banner = QLabel()
         self.banner.setWordWrap(True)
         self.banner.setContentsMargins(12, 8, 12, 8)
@@ -167,6 +174,7 @@ class MainWindow(QMainWindow):
         side.addSpacing(8)
         side.addWidget(self.compare)
         side.addWidget(self.help)
+        side.addWidget(self.settings)
         middle = QHBoxLayout()
         middle.setSpacing(20)
         middle.addLayout(side)
@@ -216,6 +224,7 @@ class MainWindow(QMainWindow):
         self.pause.toggled.connect(self._pause)
         self.compare.clicked.connect(self.let_hear)
         self.help.clicked.connect(self.explain)
+        self.settings.clicked.connect(self.settings_asked)
         for keys, act in (
             ("Ctrl+T", self.power.click),
             ("Ctrl+M", self.mute.click),
@@ -224,6 +233,7 @@ class MainWindow(QMainWindow):
             ("Ctrl+O", self.controls.speakers.click),
             ("Ctrl+D", self.compare.click),
             ("F1", self.explain),
+            ("Ctrl+,", self.settings_asked.emit),
             ("Ctrl+Q", self.quit),
         ):
             QShortcut(QKeySequence(keys), self).activated.connect(act)
@@ -254,6 +264,11 @@ class MainWindow(QMainWindow):
         left = {f"was_{name}": values[name] for name in ("on", "muted") if name in values}
         self.take_settings(replace(self._settings.now.with_wishes(values), **left))
         self._ask_for(values)
+
+    def turn(self, knob: str) -> None:
+        """Have ``on`` or ``muted`` be what it is not, where a session answers."""
+        if self._answers:
+            self.want({knob: not self._told[knob]})
 
     def use_profile(self, name: str) -> None:
         """Have the session be as a profile wants it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication
 
+from app import log
 from app.window import language
 from app.window.engine_process import EngineProcess, start_options
 from app.window.instance import Instance
@@ -45,14 +46,32 @@ def open_window(minimised: bool = False, opened: Callable[[MainWindow], None] | 
     engine = EngineProcess()
     if not _session_answers():
         engine.look(False, *start_options(settings.now.current.wishes()))
+    try:
+        with log.kept(log.WINDOW):
+            return _show(application, instance, engine, settings, minimised, opened)
+    finally:
+        instance.leave()
+
+
+def _show(
+    application: QApplication,
+    instance: Instance,
+    engine: EngineProcess,
+    settings: SettingsFile,
+    minimised: bool,
+    opened: Callable[[MainWindow], None] | None,
+) -> int:
     language.speak(application, settings.now.language)
-    Look(application).wear(settings.now.theme)
+    look = Look(application)
+    look.wear(settings.now.theme)
     from app.window.link import Link
     from app.window.main_window import MainWindow
+    from app.window.mishaps import Mishaps
     from app.window.shell import Shell
     from app.window.tray_place import TrayPlace
 
     window = MainWindow(Link(), engine, settings)
+    shell = Shell(window, settings, TrayPlace(window), look)
     # Queued: a signal may come before there is a loop to leave.
     window.has_quit.connect(application.quit, Qt.ConnectionType.QueuedConnection)
     # A desktop that ends wants windows closed, not hidden.
@@ -61,18 +80,17 @@ def open_window(minimised: bool = False, opened: Callable[[MainWindow], None] | 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: window.quit())
-    shell = Shell(window, settings, TrayPlace(window))
     instance.called.connect(shell.come_forward)
     minimised = minimised or settings.now.start_minimised
-    shell.start(minimised)
-    instance.listen()
-    if not minimised:
-        window.explain_once()
-    if opened is not None:
-        opened(window)
-    code = int(application.exec())
-    instance.leave()
-    return code
+    mishaps = Mishaps(shell.copy_diagnostics)
+    with mishaps.caught():
+        shell.start(minimised)
+        instance.listen()
+        if not minimised:
+            window.explain_once()
+        if opened is not None:
+            opened(window)
+        return int(application.exec())
 
 
 def _session_answers() -> bool:

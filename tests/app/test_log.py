@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 
 import pytest
 
@@ -60,3 +62,30 @@ def test_nothing_of_it_stays():
     with log.kept():
         pass
     assert (list(logging.getLogger().handlers), logging.getLogger().level) == before
+
+
+def test_what_nobody_catches_is_in_it(capsys):
+    def fail():
+        raise ArithmeticError("of a thread")
+
+    with log.kept():
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        try:
+            raise ArithmeticError("of the program")
+        except ArithmeticError as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+    kept = log.path().read_text()
+    assert kept.count("CRITICAL app.log: not caught\nTraceback") == 2
+    assert "ArithmeticError: of a thread" in kept
+    assert "ArithmeticError: of the program" in kept
+    assert capsys.readouterr().err.count("Traceback") == 2
+    assert log.path().parent.stat().st_mode & 0o077 == 0, "for nobody else"
+
+
+def test_a_window_has_its_own():
+    with log.kept(log.WINDOW):
+        logging.getLogger("app").warning("one")
+    assert "one" in log.path(log.WINDOW).read_text()
+    assert not log.path().exists()

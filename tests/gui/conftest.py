@@ -22,6 +22,9 @@ from app.window.engine_process import EngineProcess
 from app.window.link import Link
 from app.window.main_window import MainWindow
 from app.window.settings_file import SettingsFile
+from app.window.shell import Shell
+from app.window.themes import Look
+from app.window.tray_place import TrayPlace
 from engine.control import ControlServer
 from engine.denoiser import Denoiser, Knobs
 from engine.devices import Device
@@ -71,6 +74,14 @@ class Session:
         time_s = np.arange(round(seconds * spec.sample_rate)) / spec.sample_rate
         pipeline.process((0.5 * np.sin(2 * np.pi * hz * time_s)).astype(np.float32))
         return len(frames) - before
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's is read or written, and their desktop is not asked for anything."""
+    for name in ("CONFIG", "STATE", "DATA"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / f"xdg-{name.lower()}"))
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path}/no-bus")
 
 
 @pytest.fixture
@@ -138,3 +149,24 @@ def spanish(qapp: QApplication) -> Iterator[None]:
         qapp.removeTranslator(translator)
         translator.setParent(None)
     QLocale.setDefault(before)
+
+
+class Place(TrayPlace):
+    """A desktop with a tray, without one, or with one that comes and goes."""
+
+    def __init__(self, there: bool) -> None:
+        super().__init__()
+        self._at_first = there
+
+    def look(self) -> None:
+        self._set(self._at_first)
+        self._wait_no_longer()
+
+
+@pytest.fixture
+def surround(qapp: QApplication) -> Iterator[Callable[[MainWindow, bool], Shell]]:
+    """Ties windows to a desktop that has a tray or has none."""
+    look = Look(qapp)
+    yield lambda window, there: Shell(window, window._settings, Place(there), look)
+    look.wear("light")
+    look.deleteLater()

@@ -21,31 +21,21 @@ from app.window.main_window import MainWindow
 from app.window.notices import DeviceNotices
 from app.window.settings_file import SettingsFile
 from app.window.shell import Shell
-from app.window.tray_place import TrayPlace
 from engine.devices import Device
 from tests.gui.conftest import Session
 
 
-class Place(TrayPlace):
-    """A desktop with a tray, without one, or with one that comes and goes."""
-
-    def __init__(self, there: bool) -> None:
-        super().__init__()
-        self._at_first = there
-
-    def look(self) -> None:
-        self._set(self._at_first)
-        self._wait_no_longer()
-
-
 @pytest.fixture
 def make_shell(
-    qtbot: QtBot, session: Session, make_window: Callable[[], MainWindow]
+    qtbot: QtBot,
+    session: Session,
+    make_window: Callable[[], MainWindow],
+    surround: Callable[[MainWindow, bool], Shell],
 ) -> Callable[[bool], Shell]:
     def make(there: bool) -> Shell:
         window = make_window()
-        shell = Shell(window, window._settings, Place(there))
-        shell.start(minimised=False)
+        shell = surround(window, there)
+        shell.start(minimised=False, after_ms=0)
         qtbot.waitUntil(window.power.isEnabled)
         return shell
 
@@ -160,11 +150,15 @@ def test_a_tray_that_goes_gives_the_window_back(qtbot: QtBot, shell: Shell) -> N
 
 @pytest.mark.parametrize("there", [True, False])
 def test_it_starts_hidden_where_it_can_be_found(
-    qtbot: QtBot, session: Session, make_window: Callable[[], MainWindow], there: bool
+    qtbot: QtBot,
+    session: Session,
+    make_window: Callable[[], MainWindow],
+    surround: Callable[[MainWindow, bool], Shell],
+    there: bool,
 ) -> None:
     window = make_window()
     window.hide()
-    shell = Shell(window, window._settings, Place(there))
+    shell = surround(window, there)
     shell.start(minimised=True)
     assert window.isVisible() is not there
     assert window.isMinimized() is not there

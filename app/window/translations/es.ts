@@ -374,6 +374,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>Cómo se &amp;usa</translation>
     </message>
     <message>
+        <source>S&amp;ettings…</source>
+        <translation>A&amp;justes…</translation>
+    </message>
+    <message>
         <source>Starting…</source>
         <translation>Iniciando…</translation>
     </message>
@@ -432,6 +436,21 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>{input} → {output}</source>
         <translation>{input} → {output}</translation>
+    </message>
+</context>
+<context>
+    <name>Mishaps</name>
+    <message>
+        <source>Something in the window went wrong. Your sound goes on.</source>
+        <translation>Algo ha fallado en la ventana. Tu sonido sigue.</translation>
+    </message>
+    <message>
+        <source>If it happens again, please report it with a copy of the diagnostics.</source>
+        <translation>Si vuelve a ocurrir, comunícalo con una copia del diagnóstico.</translation>
+    </message>
+    <message>
+        <source>&amp;Copy diagnostics</source>
+        <translation>&amp;Copiar diagnóstico</translation>
     </message>
 </context>
 <context>
@@ -560,10 +579,169 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
 </context>
 <context>
+    <name>SettingsDialog</name>
+    <message>
+        <source>Settings</source>
+        <translation>Ajustes</translation>
+    </message>
+    <message>
+        <source>When it starts</source>
+        <translation>Al empezar</translation>
+    </message>
+    <message>
+        <source>&amp;Taking noise out</source>
+        <translation>&amp;Quitar el ruido</translation>
+    </message>
+    <message>
+        <source>&amp;Muted</source>
+        <translation>&amp;Silenciado</translation>
+    </message>
+    <message>
+        <source>Start at &amp;log-in, in the tray</source>
+        <translation>A&amp;brir al iniciar sesión, en la bandeja</translation>
+    </message>
+    <message>
+        <source>Always start &amp;hidden</source>
+        <translation>Empezar siempre &amp;oculto</translation>
+    </message>
+    <message>
+        <source>Window</source>
+        <translation>Ventana</translation>
+    </message>
+    <message>
+        <source>L&amp;ook</source>
+        <translation>As&amp;pecto</translation>
+    </message>
+    <message>
+        <source>Lan&amp;guage</source>
+        <translation>&amp;Idioma</translation>
+    </message>
+    <message>
+        <source>&amp;Close to the tray: the sound goes on</source>
+        <translation>Cerrar a la bandeja: el sonido si&amp;gue</translation>
+    </message>
+    <message>
+        <source>Tell when a &amp;device comes or goes</source>
+        <translation>A&amp;visar cuando se conecta o desconecta un dispositivo</translation>
+    </message>
+    <message>
+        <source>Show denoise-app in the desktop&apos;s &amp;applications</source>
+        <translation>&amp;Mostrar denoise-app entre las aplicaciones del escritorio</translation>
+    </message>
+    <message>
+        <source>Shortcut from anywhere</source>
+        <translation>Atajo desde cualquier programa</translation>
+    </message>
+    <message>
+        <source>Turn cleaning on and o&amp;ff with a key</source>
+        <translation>Activar y desactivar la limpieza con una &amp;tecla</translation>
+    </message>
+    <message>
+        <source>&amp;Keys to ask for</source>
+        <translation>Teclas que se pide&amp;n</translation>
+    </message>
+    <message>
+        <source>Keys to ask for</source>
+        <translation>Teclas que se piden</translation>
+    </message>
+    <message>
+        <source>If something is wrong</source>
+        <translation>Si algo va mal</translation>
+    </message>
+    <message>
+        <source>Co&amp;py diagnostics</source>
+        <translation>Copiar &amp;diagnóstico</translation>
+    </message>
+    <message>
+        <source>Versions, devices and errors, to send to who helps; nothing private</source>
+        <translation>Versiones, dispositivos y errores, para enviar a quien ayude; nada privado</translation>
+    </message>
+    <message>
+        <source>&amp;Show logs</source>
+        <translation>Mostrar &amp;registros</translation>
+    </message>
+    <message>
+        <source>This desktop has no tray</source>
+        <translation>Este escritorio no tiene bandeja</translation>
+    </message>
+    <message>
+        <source>Off.</source>
+        <translation>Desactivado.</translation>
+    </message>
+    <message>
+        <source>Asking the desktop…</source>
+        <translation>Preguntando al escritorio…</translation>
+    </message>
+    <message>
+        <source>Works: {0}</source>
+        <translation>Funciona: {0}</translation>
+    </message>
+    <message>
+        <source>the desktop knows it</source>
+        <translation>el escritorio lo sabe</translation>
+    </message>
+    <message>
+        <source>The desktop refused it. Bind {0} to a key in the desktop&apos;s keyboard settings.</source>
+        <translation>El escritorio lo ha rechazado. Asigna {0} a una tecla en los ajustes de teclado del escritorio.</translation>
+    </message>
+    <message>
+        <source>This desktop lets no program ask for keys. Bind {0} to a key in its keyboard settings.</source>
+        <translation>En este escritorio los programas no pueden pedir teclas. Asigna {0} a una tecla en sus ajustes de teclado.</translation>
+    </message>
+    <message>
+        <source>Copied</source>
+        <translation>Copiado</translation>
+    </message>
+    <message>
+        <source>The system&apos;s; another one from the next start on</source>
+        <translation>El del sistema; otro, a partir del próximo inicio</translation>
+    </message>
+    <message>
+        <source>As it was left</source>
+        <translation>Como se dejó</translation>
+    </message>
+    <message>
+        <source>Yes</source>
+        <translation>Sí</translation>
+    </message>
+    <message>
+        <source>No</source>
+        <translation>No</translation>
+    </message>
+    <message>
+        <source>As the desktop</source>
+        <translation>Como el escritorio</translation>
+    </message>
+    <message>
+        <source>Light</source>
+        <translation>Claro</translation>
+    </message>
+    <message>
+        <source>Dark</source>
+        <translation>Oscuro</translation>
+    </message>
+    <message>
+        <source>High contrast</source>
+        <translation>Alto contraste</translation>
+    </message>
+    <message>
+        <source>That could not be written: {0}</source>
+        <translation>No se pudo escribir: {0}</translation>
+    </message>
+</context>
+<context>
     <name>Shell</name>
     <message>
         <source>Your microphone goes on being cleaned. The window is here.</source>
         <translation>Tu micrófono se sigue limpiando. La ventana está aquí.</translation>
+    </message>
+    <message>
+        <source>Turn cleaning on and off</source>
+        <translation>Activar y desactivar la limpieza</translation>
+    </message>
+    <message>
+        <source>Mute or unmute</source>
+        <translation>Silenciar o dejar de silenciar</translation>
     </message>
 </context>
 <context>
