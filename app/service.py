@@ -42,6 +42,8 @@ _FRAMES = 50
 _REPORT_S = 1.0
 # Asking the sound server which devices there are costs two milliseconds of processor time.
 _CENSUS_S = 0.9
+# A connection for each question costs tens of milliseconds where the machine is busy.
+_DEVICES_S = 0.3
 # The service's thread waits for nothing but the sound server.
 _STUCK_S = 3.0
 
@@ -94,6 +96,8 @@ class Service:
         self._ticked_s: float | None = None
         self._told_s = self._counted_s = 0.0
         self._about: dict[str, str] = {}
+        self._devices_there: list[dict[str, object]] | None = None
+        self._devices_s = 0.0
         self._frames: deque[Frame] = deque(maxlen=_FRAMES)
         self._excerpts = Excerpts()
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
@@ -137,7 +141,7 @@ class Service:
         ):
             raise ValueError("ask for status, toggle, set, devices, models or quit")
         if do == "devices":
-            return {"devices": [device.as_dict() for device in _asked(devices.devices)]}
+            return {"devices": self._devices()}
         if do == "models":
             return {"models": [path.stem for path in sorted(models.FOLDER.glob("*.onnx"))]}
         if do == "quit":
@@ -147,6 +151,14 @@ class Service:
         elif do == "set":
             self._set(wanted)
         return self._told()
+
+    def _devices(self) -> list[dict[str, object]]:
+        """Those there are; who asks again at once is told the same."""
+        now = time.monotonic()
+        if self._devices_there is None or now > self._devices_s + _DEVICES_S:
+            self._devices_there = [device.as_dict() for device in _asked(devices.devices)]
+            self._devices_s = now
+        return self._devices_there
 
     def _set(self, wanted: dict[str, Any]) -> None:
         knobs, wishes, speakers = self._knobs, self._wishes, self.speakers.wishes

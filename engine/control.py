@@ -6,7 +6,8 @@ is checked as well. Where a system has no such sockets it is a port of loopback 
 that lies in that folder.
 
 Clients cannot harm the sound: requests are short, there are so many clients and no more,
-whoever does not read is cut off, and the server rests after each small portion of work.
+whoever does not read is cut off, and the server rests after each small portion of work. Nor
+can they harm each other: who asks much at a time has one answer, then it is the next one's turn.
 Not here: what is asked, and what is answered (the application's).
 """
 
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -136,6 +138,7 @@ class ControlServer:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._clients: set[_Client] = set()
+        self._waiting: deque[_Client] = deque()  # who has asked and is not answered yet
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="denoise control", daemon=True)
         self._thread.start()
@@ -179,19 +182,24 @@ class ControlServer:
         due_s = 0.0
         while not self._stopping:
             watchers = [client for client in self._clients if client.watches]
-            ready = self._selector.select(_PICTURE_S / 2 if watchers else _POLL_S)
-            for key, _ in ready[:_AT_ONCE]:
+            at_most_s = _PICTURE_S / 2 if watchers else _POLL_S
+            ready = self._selector.select(0.0 if self._waiting else at_most_s)
+            for n, (key, _) in enumerate(ready):
                 if key.data is None:
                     self._admit()
                 else:
-                    self._attend(key.data)
+                    self._hear(key.data)
+                if n % _AT_ONCE == _AT_ONCE - 1:
+                    time.sleep(_REST_S)
+            for _ in range(min(len(self._waiting), _AT_ONCE)):
+                self._attend(self._waiting.popleft())
             now = time.monotonic()
             if watchers and now >= due_s:
                 due_s = now + _PICTURE_S
                 self._show(watchers)
             for client in [one for one in self._clients if one.is_late(now)]:
                 self._leave(client)
-            if ready:
+            if ready or self._waiting:
                 time.sleep(_REST_S)
 
     def _show(self, watchers: list[_Client]) -> None:
@@ -229,19 +237,37 @@ class ControlServer:
             self._clients.add(client)
             self._selector.register(connection, selectors.EVENT_READ, client)
 
+    def _hear(self, client: _Client) -> None:
+        """Take what a client sent, unless it has not been answered yet."""
+        if client.asks:
+            return
+        with self._leaving(client):
+            client.receive()
+            if client.asks:
+                self._waiting.append(client)
+
     def _attend(self, client: _Client) -> None:
-        """One portion of what a client sent; whoever errs in form is told so and left."""
+        """Answer one request; who has asked more is to wait for the others."""
+        if client not in self._clients:
+            return
+        with self._leaving(client):
+            line = client.next_line()
+            if line.strip() and not client.say(self._reply(client, line)):
+                raise _Gone
+            if client.asks:
+                self._waiting.append(client)
+
+    @contextlib.contextmanager
+    def _leaving(self, client: _Client) -> Iterator[None]:
+        """Whoever errs in form is told so and left; whatever one does, the others are served."""
         try:
-            lines = client.read()
-            for line in lines:
-                if not client.say(self._reply(client, line)):
-                    raise _Gone
+            yield
         except _TooLong:
             client.say({"ok": False, "error": f"a request has {LONGEST} bytes at most"})
             self._leave(client)
         except _Gone:
             self._leave(client)
-        except Exception:  # whatever one client does, the others are served
+        except Exception:
             log.exception("a client is left")
             self._leave(client)
 
@@ -388,10 +414,16 @@ class _Client:
         self.unread = b""
         """What the other side had no room for."""
         self._buffer = bytearray()
+        self._end = -1  # of the first line in it; -1: none is whole
         self._since_s = 0.0
 
-    def read(self) -> Iterator[bytes]:
-        """Whole lines of what has come, some at a time; raises _Gone or _TooLong."""
+    @property
+    def asks(self) -> bool:
+        """Whether a whole line has come."""
+        return self._end >= 0
+
+    def receive(self) -> None:
+        """Take some of what has come; raises _Gone or _TooLong."""
         try:
             more = self.connection.recv(LONGEST)
         except BlockingIOError:
@@ -402,19 +434,21 @@ class _Client:
             raise _Gone
         if not self._buffer:
             self._since_s = time.monotonic()
+        searched = len(self._buffer)
         self._buffer += more
-        answered = 0
-        while (end := self._buffer.find(b"\n")) >= 0:
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            if line.strip():
-                yield line
-                answered += 1
-                if answered % _AT_ONCE == 0:
-                    time.sleep(_REST_S)
-            self._since_s = time.monotonic()
-        if len(self._buffer) > LONGEST:
+        self._end = self._buffer.find(b"\n", searched)
+        if not self.asks and len(self._buffer) > LONGEST:
             raise _TooLong
+
+    def next_line(self) -> bytes:
+        """Of those that have come whole; raises _TooLong."""
+        line = bytes(self._buffer[: self._end])
+        del self._buffer[: self._end + 1]
+        self._end = self._buffer.find(b"\n")
+        self._since_s = time.monotonic()
+        if len(line) > LONGEST:
+            raise _TooLong
+        return line
 
     def say(self, answer: Answer) -> bool:
         """Send a line; False as ``send``."""
@@ -439,7 +473,7 @@ class _Client:
 
     def is_late(self, now_s: float) -> bool:
         """Whether it began a request and does not end it."""
-        return bool(self._buffer) and now_s - self._since_s > _PATIENCE_S
+        return bool(self._buffer) and not self.asks and now_s - self._since_s > _PATIENCE_S
 
 
 def _is_ours(connection: socket.socket) -> bool:

@@ -231,6 +231,40 @@ def test_garbage_harms_nobody(unix, pieces):
         assert client.ask(do="x") == {"asked": {"do": "x"}}
 
 
+def test_who_asks_much_waits_for_the_others(tmp_path):
+    order = []
+
+    def note(request):
+        order.append(request["who"])
+        return {}
+
+    with (
+        ControlServer(note, at=tmp_path),
+        connected(tmp_path) as greedy,
+        connected(tmp_path) as modest,
+    ):
+        greedy.sendall(b'{"who": "greedy"}\n' * 2000)
+        while not order:
+            time.sleep(0.001)
+        modest.sendall(b'{"who": "modest"}\n')
+        assert json.loads(line(modest)) == {"ok": True}
+        assert order.count("greedy") < 2000
+        told = b""
+        while told.count(b"\n") < 2000:
+            told += greedy.recv(65536)
+    assert order.count("greedy") == 2000
+
+
+def test_who_asks_and_hangs_up_is_answered(unix):
+    with connected(unix) as connection:
+        connection.sendall(b'{"do": 1}\n\n{"do": 2}\n{"do": 3}\nhalf')
+        connection.shutdown(socket.SHUT_WR)
+        told = b""
+        while more := connection.recv(4096):
+            told += more
+    assert [json.loads(one)["asked"]["do"] for one in told.splitlines()] == [1, 2, 3]
+
+
 def test_many_clients_are_served_and_too_many_are_told_so(unix):
     crowd = [connected(unix) for _ in range(200)]
     try:
