@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import models
+from app.audience import Audience
 from app.columns import ROWS, byte, rows_of
 from app.excerpts import REQUESTS, Excerpts
 from app.speakers import SpeakerSide, SpeakerWishes, speaker_output
@@ -33,7 +34,7 @@ from engine.errors import DeviceError, ModelError
 from engine.live import LiveSession, Status
 from engine.names import MICROPHONE_NAME
 from engine.network import find
-from engine.sound_server import SoundServer, VirtualMicrophone
+from engine.sound_server import SoundServer, Usage, VirtualMicrophone
 from engine.spec import ModelSpec
 from engine.trial import open_network
 
@@ -88,11 +89,12 @@ class Service:
         self._opened: Wishes | None = None
         self._source: Key | None = None  # that was opened, while it is there
         self._monitor: Key | None = None
-        self._census = devices.Census()
+        self._census, self._routes = devices.Census(), devices.Routes()
+        self._audience = Audience()
         self._watch, self._patience = Watch(), Patience()
         self._lost_s: float | None = None  # since when the sound is away; None: it is there
         self._tries = self._recoveries = 0
-        self._default_source: str | None = None  # the user's, when all was well
+        self._usage: Usage | None = None  # when all was well
         self._ticked_s: float | None = None
         self._told_s = self._counted_s = 0.0
         self._about: dict[str, str] = {}
@@ -306,6 +308,7 @@ class Service:
             self._sound.close()
             self._outlet.close()
             self._census.close()
+            self._routes.close()
 
     def stop(self) -> None:
         """End ``run`` soon; from any thread."""
@@ -366,8 +369,23 @@ class Service:
         if wanted.key != self._source or self._monitor_wanted() != self._monitor:
             log.info("the input is %s", wanted.name)
             self._opened = None
-        defaults = [one.name for one in there if one.kind == "input" and one.default]
-        self._default_source = defaults[0] if defaults else None
+            return None
+        return self._astray()
+
+    def _astray(self) -> str | None:
+        """Bring back what a server has moved; why it cannot be."""
+        try:
+            if not self._routes.keep():
+                return f"{self._about['input']} cannot be had back"
+            usage = self._census.usage()
+            if usage is not None:
+                self._usage = usage
+                strays = self._audience.look(usage)
+                if strays:
+                    log.info("%d who listened are taken back", len(strays))
+                    self._census.take_back(strays)
+        except DeviceError as error:
+            return str(error)
         return None
 
     def _without_source(self, problem: str) -> str | None:
@@ -432,7 +450,7 @@ class Service:
         if self._out is None or self._out.wished != wishes.output or not self._has(self._out):
             self._outlet.close()
             self._out = None
-            place = _output(wishes.output, self._default_source)
+            place = _output(wishes.output, self._usage)
             names = self._outlet.enter_context(place)
             there = self._census.devices()
             keys = frozenset(one.key for one in there if one.name in names)
@@ -443,7 +461,8 @@ class Service:
         self._session.knobs = self._knobs  # as they may be by now
         self._session.excerpt = self._excerpts.wanted
         self._watch.begin()
-        self._told_s = self._counted_s = time.monotonic()
+        self._told_s = time.monotonic()
+        self._counted_s = self._told_s - _CENSUS_S  # who listened waits to be taken back
         if self._lost_s is None:
             self._problem = None
         self._about = {
@@ -459,12 +478,14 @@ class Service:
         if self._monitor is not None:
             with contextlib.suppress(DeviceError):
                 return self._start(source, [output, self._monitor[0]])
+            self._sound.close()
         return self._start(source, [output])
 
     def _start(self, source: str, outputs: list[str]) -> LiveSession:
         session = LiveSession(self._network, source, outputs, self._knobs, self._frames.append)
         self._sound.callback(self._forget)
-        return self._sound.enter_context(session)
+        with self._routes.learn():
+            return self._sound.enter_context(session)
 
     def _monitor_wanted(self) -> Key | None:
         if self._wishes.monitor:
@@ -499,7 +520,7 @@ class _Out:
 
 
 @contextlib.contextmanager
-def _output(name: str | None, default_source: str | None) -> Iterator[tuple[str, ...]]:
+def _output(name: str | None, usage: Usage | None) -> Iterator[tuple[str, ...]]:
     """Names of where the clean sound goes: what we play to, what it is made of, what users pick."""
     if name is not None:
         output = devices.find("output", name)
@@ -510,7 +531,7 @@ def _output(name: str | None, default_source: str | None) -> Iterator[tuple[str,
     else:
         with SoundServer() as server:
             microphone: VirtualMicrophone = server.create_virtual_microphone(
-                devices.SAMPLE_RATE, default_source
+                devices.SAMPLE_RATE, usage
             )
             try:
                 yield microphone.sink, microphone.source, MICROPHONE_NAME

@@ -14,10 +14,10 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.errors import DeviceError
-from engine.sound_server import ServerDevice, SoundServer, Stream, choose
+from engine.sound_server import ServerDevice, SoundServer, Stream, Usage, choose
 
 try:
     import sounddevice as sd
@@ -36,6 +36,7 @@ _LATENCY_S = 0.02
 # at a time may open or close. Callbacks never wait for it.
 _ONE_AT_A_TIME = threading.Lock()
 
+T = TypeVar("T")
 Callback = Callable[[Any, int, Any, Any], None]
 """PortAudio's: (buffer (n, channels) float32, n, times, flags)."""
 
@@ -101,12 +102,12 @@ class Census:
         """Every input, then every output; raises DeviceError when the system has no sound."""
         if not has_sound_server():
             return [*_portaudio_devices("input"), *_portaudio_devices("output")]
-        return [_as_device(found) for found in self._ask()]
+        return [_as_device(found) for found in self._ask(SoundServer.devices)]
 
     def find(self, kind: str, name: str | None) -> Device:
         """The device meant; None is the system's default. Raises DeviceError."""
         if has_sound_server():
-            return _as_device(choose(self._ask(), kind, name))
+            return _as_device(choose(self._ask(SoundServer.devices), kind, name))
         candidates = _portaudio_devices(kind)
         fitting = [
             device
@@ -118,6 +119,16 @@ class Census:
             known = ", ".join(device.name for device in candidates) or "none"
             raise DeviceError(f"no single {kind} device fits {name!r}; give one of these: {known}")
         return (exact or fitting)[0]
+
+    def usage(self) -> Usage | None:
+        """How the virtual microphone is used; None where no server makes one. Or DeviceError."""
+        if not has_sound_server():
+            return None
+        return self._ask(SoundServer.usage)
+
+    def take_back(self, listeners: list[int]) -> None:
+        """Have these streams record the virtual microphone; raises DeviceError."""
+        self._ask(lambda server: server.take_back(listeners))
 
     def close(self) -> None:
         """Hang up."""
@@ -131,11 +142,11 @@ class Census:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self) -> list[ServerDevice]:
+    def _ask(self, what: Callable[[SoundServer], T]) -> T:
         if self._server is None:
             self._server = SoundServer()
         try:
-            return self._server.devices()
+            return what(self._server)
         except DeviceError:
             self.close()
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -62,6 +62,22 @@ class ServerDevice:
     """The sound of an output, offered as an input."""
     ours: bool
     """Made by this program: never a sensible input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How the virtual microphone is used, to be used so again."""
+
+    server: int
+    """Tells one life of a server from the next."""
+    default_source: str
+    """The user's choice, ours or another."""
+    microphone: int | None
+    """Its number, another each time it is made; None: there is none."""
+    listeners: frozenset[int]
+    """Numbers of the streams that record it."""
+    recorders: frozenset[int]
+    """Numbers of all streams that record something."""
 
 
 class SoundServer:
@@ -149,6 +165,29 @@ class SoundServer:
             else:
                 self._pulse.sink_input_move(number, device)
 
+    def usage(self) -> Usage:
+        """How the virtual microphone is used at the moment."""
+        with _server_errors("asking who listens"):
+            info = self._pulse.server_info()
+            ours = [one.index for one in self._pulse.source_list() if one.name == _SOURCE]
+            streams = self._pulse.source_output_list()
+        return Usage(
+            server=info.cookie,
+            default_source=info.default_source_name,
+            microphone=ours[0] if ours else None,
+            listeners=frozenset(one.index for one in streams if one.source in ours),
+            recorders=frozenset(one.index for one in streams),
+        )
+
+    def take_back(self, listeners: Iterable[int]) -> None:
+        """Have these streams record the virtual microphone, as far as they live."""
+        with _server_errors("taking listeners back"):
+            for microphone in self._pulse.source_list():
+                if microphone.name == _SOURCE:
+                    for stream in listeners:
+                        with contextlib.suppress(pulsectl.PulseOperationFailed):
+                            self._pulse.source_output_move(stream, microphone.index)
+
     def find(self, kind: str, name: str | None) -> ServerDevice:
         """The device meant by a name, a description or a part of either.
 
@@ -165,14 +204,14 @@ class SoundServer:
         return choose(self.devices(), kind, name)
 
     def create_virtual_microphone(
-        self, sample_rate: int, default_before: str | None = None
+        self, sample_rate: int, before: Usage | None = None
     ) -> VirtualMicrophone:
         """Make a microphone that call apps can pick, after clearing what a crash left.
 
         Parameters
         ----------
-        default_before : the user's default source before ours was lost, to be the default
-            again where it would now be another because of us; None: what it is now
+        sample_rate : [Hz]
+        before : how the last one was used: this one is the default if that was
 
         Raises
         ------
@@ -182,7 +221,8 @@ class SoundServer:
             self.remove_leftovers(_SOURCE, _SINK)
             self._remove_our_own(_SOURCE, _SINK)
             self._refuse_second(_SINK)
-            return VirtualMicrophone(self._pulse, sample_rate, default_before)
+            default = before.default_source if before is not None else None
+            return VirtualMicrophone(self._pulse, sample_rate, default)
 
     def create_virtual_speakers(
         self, sample_rate: int, guests: Sequence[Guest] = (), default_before: str | None = None

@@ -88,6 +88,8 @@ def test_a_new_server_gets_the_microphone_and_the_default(
 def test_our_microphone_is_made_again_when_somebody_unloads_it(
     server: PrivateServer, session: Session
 ) -> None:
+    call = server.record("denoise_app_microphone")
+    time.sleep(2.0)  # for the session to know of it
     for name in ("sink_name=denoise_app_sink", "source_name=denoise_app_microphone"):
         recoveries = ask(server)["recoveries"]
         (number,) = (line.split()[0] for line in modules(server) if name in line)
@@ -95,6 +97,24 @@ def test_our_microphone_is_made_again_when_somebody_unloads_it(
         until(server, lambda told, n=recoveries: is_well(told) and told["recoveries"] > n)
         assert "Denoised Microphone" in server.control("list", "sources")
         assert len([line for line in modules(server) if "denoise_app" in line]) == 2
+        # Both servers had given the call another microphone meanwhile.
+        deadline = time.monotonic() + 10.0
+        while recorded_by(server, "parec") != ["denoise_app_microphone"]:
+            assert time.monotonic() < deadline, recorded_by(server, "parec")
+            time.sleep(0.1)
+        time.sleep(2.0)
+    call.stop()
+
+
+def recorded_by(server: PrivateServer, program: str) -> list[str]:
+    """Names of the sources that a program records."""
+    sources = {
+        line.split()[0]: line.split()[1]
+        for line in server.control("list", "short", "sources").splitlines()
+    }
+    told = server.control("list", "source-outputs").split("Source Output #")[1:]
+    of_it = [block for block in told if f'application.name = "{program}"' in block]
+    return [sources[block.split("Source: ")[1].split()[0]] for block in of_it]
 
 
 def test_a_headset_comes_back_in_another_format(server: PrivateServer, session: Session) -> None:
