@@ -358,6 +358,34 @@ def test_another_microphone_while_it_runs(server: PrivateServer, tmp_path: Path)
         assert session.process.wait(timeout=10) == 0
 
 
+def test_a_named_microphone_stays_when_the_default_changes(
+    server: PrivateServer, tmp_path: Path
+) -> None:
+    """PulseAudio moves whatever records the last default, also where it was asked for by name."""
+    server.add_microphone("desk", "Desk")
+    server.control("set-default-source", "room.monitor")
+    model = write_identity(tmp_path / "identity.onnx", FULLBAND)
+
+    def recorded() -> list[str]:
+        names = dict(
+            line.split()[:2] for line in server.control("list", "short", "sources").splitlines()
+        )
+        lines = server.control("list", "short", "source-outputs").splitlines()
+        return sorted(names[line.split()[1]] for line in lines)
+
+    with Session(server, "room.monitor", "--model", str(model)) as session:
+        session.wait_for("running")
+        before = recorded()
+        assert "room.monitor" in before
+        server.control("set-default-source", "desk.monitor")
+        time.sleep(0.5)
+        deadline = time.monotonic() + 15
+        while recorded() != before:
+            assert time.monotonic() < deadline, recorded()
+            time.sleep(0.1)
+        assert session.stop() == 0
+
+
 def modules(server: PrivateServer) -> list[str]:
     return server.control("list", "short", "modules").splitlines()
 
