@@ -274,6 +274,7 @@ class Controls(QWidget):
         self.speakers_hint.setWordWrap(True)
         self.speakers_hint.setTextFormat(Qt.TextFormat.RichText)
         self.speakers_hint.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+        self.speakers_hint.setMinimumHeight(self.speakers_hint.heightForWidth(_WIDTH))
         self.speakers_hint.hide()
         column.addWidget(self.speakers_hint)
 
@@ -287,6 +288,8 @@ class Controls(QWidget):
             hint = self.tr("The clean sound is played to a device; call apps do not get it.")
         if hint != self.hint.text():
             self.hint.setText(hint)
+            # A window's least size does not ask for the height at a width.
+            self.hint.setMinimumHeight(self.hint.heightForWidth(_WIDTH))
 
     def _say_strength(self, limit_db: int) -> None:
         told = text.strength(limit_db)

@@ -126,7 +126,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>Clean what &amp;others send</source>
-        <translation>Limpiar lo que envían los dem&amp;ás</translation>
+        <translation>&amp;Limpiar lo que envían los demás</translation>
     </message>
     <message>
         <source>Takes the noise of the others out of what you hear in a call</source>
@@ -367,7 +367,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>Hear the d&amp;ifference…</source>
-        <translation>Escuchar la d&amp;iferencia…</translation>
+        <translation>Escuchar la dife&amp;rencia…</translation>
     </message>
     <message>
         <source>How to &amp;use it</source>
@@ -519,7 +519,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>P&amp;rofile</source>
-        <translation>&amp;Perfil</translation>
+        <translation>Per&amp;fil</translation>
     </message>
     <message>
         <source>&amp;Add a profile…</source>
@@ -790,7 +790,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>&amp;Profile</source>
-        <translation>&amp;Perfil</translation>
+        <translation>Per&amp;fil</translation>
     </message>
     <message>
         <source>S&amp;ettings…</source>

@@ -1,0 +1,244 @@
+"""Pictures of the window for the documents: the real program on a private screen and server.
+
+    python -m tests.live.window_pictures docs/pictures
+
+A voice in rain is cleaned meanwhile. Each window is a process of its own, because the scale of a
+screen is chosen at its start.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from app.demo import noisy_voice
+from app.private_screen import PrivateScreen
+from app.private_server import PrivateServer
+
+ROOT = Path(__file__).parents[2]
+MOST_BYTES = 150_000
+COLOURS = (128, 96, 64, 48, 32, 24, 16)
+"""Of levels; tried in turn until a picture is small enough."""
+OTHER_COLOURS = 100
+"""Of everything else: the most frequent ones."""
+
+# The recording: three seconds of rain, then words. This is where pictures show both.
+_SEEN_S = 10.5
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One window, and what of it is kept."""
+
+    theme: str
+    language: str
+    percent: int
+    kept: tuple[str, ...]
+    """Of ``window``, ``help``, ``hear``."""
+
+    def path(self, folder: Path, kind: str) -> Path:
+        scale = "" if self.percent == 100 else f"-{self.percent}"
+        return folder / f"{kind}-{self.theme}-{self.language}{scale}.png"
+
+
+SHOTS = (
+    Shot("light", "en", 100, ("window", "help", "hear")),
+    Shot("dark", "es", 100, ("window", "help", "hear")),
+    Shot("dark", "en", 100, ("window",)),
+    Shot("light", "es", 100, ("window",)),
+    Shot("contrast", "es", 100, ("window",)),
+    Shot("light", "es", 200, ("window", "help", "hear")),
+    Shot("dark", "en", 200, ("window", "help")),
+)
+
+
+@contextmanager
+def stage() -> Iterator[dict[str, str]]:
+    """What programs need to be shown and to hear the voice."""
+    _, noisy = noisy_voice()
+    with PrivateScreen() as screen, PrivateServer("pulseaudio") as server:
+        server.add_microphone("room", "Room")
+        for kind, name, description, more in (
+            ("source", "built_in", "Built-in Microphone", "master=room.monitor"),
+            ("sink", "headphones", "Headphones", "master=speakers"),
+        ):
+            properties = f"{kind}_properties='device.description=\"{description}\"'"
+            server.control(
+                "load-module", f"module-remap-{kind}", f"{kind}_name={name}", more, properties
+            )
+            server.control(f"set-default-{kind}", name)
+        player = server.play(np.tile(noisy, 40), "room")
+        try:
+            yield {**server.environment, **screen.environment}
+        finally:
+            player.kill()
+            player.wait()
+
+
+def take(environment: dict[str, str], shot: Shot, folder: Path) -> None:
+    """Run one window and keep its pictures; raises CalledProcessError when it fails."""
+    subprocess.run(
+        [sys.executable, "-m", "tests.live.window_pictures", str(folder), *_told(shot)],
+        env={
+            **environment,
+            "PYTHONPATH": str(ROOT),
+            "QT_SCALE_FACTOR": str(shot.percent / 100),
+            "QT_FONT_DPI": "96",
+        },
+        check=True,
+        timeout=300,
+    )
+
+
+def _told(shot: Shot) -> tuple[str, ...]:
+    return shot.theme, shot.language, str(shot.percent), *shot.kept
+
+
+# The window that is pictured
+
+
+class Photographer:
+    """Goes through its steps while the window runs."""
+
+    def __init__(self, window: object, shot: Shot, folder: Path) -> None:
+        from PySide6.QtCore import QTimer
+
+        self.window, self.shot, self.folder = window, shot, folder
+        self.steps = self._steps()
+        self.until: Callable[[], bool] = lambda: True
+        self.timer = QTimer()
+        self.timer.timeout.connect(self._go_on)
+        self.timer.start(50)
+
+    def _go_on(self) -> None:
+        if self.until():
+            try:
+                self.until = next(self.steps)
+            except StopIteration:
+                self.timer.stop()
+                self.window.quit()
+
+    def _steps(self) -> Iterator[Callable[[], bool]]:
+        window = self.window
+        if self.shot.percent > 100:
+            window.resize(900, 620)  # as on a small screen; and few enough bytes
+        yield lambda: window.pictures.input_level.peak_dbfs > -60 and window.controls.model.count()
+        yield self._steady(_SEEN_S)
+        yield lambda: window.pictures.output_level.level_dbfs > -40  # somebody speaks
+        yield _after(0.7)
+        self.keep("window", window)
+        window.explain()
+        yield _after(0.7)
+        self.keep("help", window._help)
+        window._help.close()
+        if "hear" not in self.shot.kept:
+            return
+        window.let_hear()
+        page = window._hear_page
+        for _ in range(3):
+            drops = window._told.get("drops")
+            page.record.click()
+            yield lambda: page.player is not None
+            yield _after(1.2)  # the status is told once a second
+            if window._told.get("drops") == drops:
+                break
+        page.plays[1].click()
+        yield lambda: page.player.share > 0.6
+        self.keep("hear", page)
+
+    def _steady(self, seconds: float) -> Callable[[], bool]:
+        """So long without a drop: a busy machine would leave gaps. Not for ever."""
+        since_s = began_s = time.monotonic()
+        drops = -1
+
+        def look() -> bool:
+            nonlocal since_s, drops
+            now_s = time.monotonic()
+            if self.window._told.get("drops") != drops:
+                drops, since_s = self.window._told.get("drops"), now_s
+            return now_s - since_s > seconds or now_s - began_s > _PATIENCE_S
+
+        return look
+
+    def keep(self, kind: str, widget: object) -> None:
+        if kind in self.shot.kept:
+            from PySide6.QtCore import QBuffer
+
+            buffer = QBuffer()
+            widget.grab().save(buffer, "PNG")
+            self.shot.path(self.folder, kind).write_bytes(small(bytes(buffer.data())))
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    passed = threading.Event()
+    timer = threading.Timer(seconds, passed.set)
+    timer.daemon = True
+    timer.start()
+    return passed.is_set
+
+
+def small(png: bytes) -> bytes:
+    """The same picture with as many colours as ``MOST_BYTES`` allow."""
+    from PIL import Image
+
+    from app.window.colours import level_colours
+
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    levels = level_colours()
+    ramp = np.stack([levels >> 16 & 255, levels >> 8 & 255, levels & 255], 1).astype(np.int32)
+    found, counts = np.unique(np.asarray(image).reshape(-1, 3), axis=0, return_counts=True)
+    frequent = found[np.argsort(counts)[::-1][:2000]].astype(np.int32)
+    apart = np.abs(frequent[:, np.newaxis] - ramp).sum(axis=2).min(axis=1) > 12
+    others = frequent[apart][:OTHER_COLOURS]
+    for n in COLOURS:
+        chosen = np.concatenate([others, ramp[np.linspace(0, 255, n).astype(int)]])
+        palette = Image.new("P", (1, 1))
+        palette.putpalette(chosen.astype(np.uint8).ravel().tolist())
+        out = io.BytesIO()
+        few = image.quantize(palette=palette, dither=Image.Dither.NONE)
+        few.save(out, "PNG", optimize=True)
+        if out.tell() <= MOST_BYTES:
+            break
+    return out.getvalue()
+
+
+def _be_pictured(folder: Path, shot: Shot) -> int:
+    from app.window.opening import open_window
+    from app.window.settings_file import SettingsFile
+
+    settings = SettingsFile()
+    wanted = replace(
+        settings.now, theme=shot.theme, language=shot.language, help_seen=True, tray_told=True
+    )
+    settings.take(wanted)
+    settings.save()
+    keep: list[Photographer] = []
+    return open_window(opened=lambda window: keep.append(Photographer(window, shot, folder)))
+
+
+def main(arguments: list[str]) -> int:
+    folder = Path(arguments[0])
+    if len(arguments) > 1:
+        theme, language, percent, *kept = arguments[1:]
+        return _be_pictured(folder, Shot(theme, language, int(percent), tuple(kept)))
+    folder.mkdir(parents=True, exist_ok=True)
+    with stage() as environment:
+        for shot in SHOTS:
+            take(environment, shot, folder)
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main(sys.argv[1:]))
