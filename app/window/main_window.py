@@ -173,8 +173,11 @@ class MainWindow(QMainWindow):
         side.addWidget(self.controls, 1)
         side.addSpacing(8)
         side.addWidget(self.compare)
-        side.addWidget(self.help)
-        side.addWidget(self.settings)
+        foot = QHBoxLayout()
+        foot.setSpacing(8)
+        for button in (self.help, self.settings):
+            foot.addWidget(button, 1)
+        side.addLayout(foot)
         middle = QHBoxLayout()
         middle.setSpacing(20)
         middle.addLayout(side)

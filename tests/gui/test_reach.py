@@ -29,6 +29,8 @@ from app.window.help_page import HelpPage
 from app.window.link import Link
 from app.window.main_window import MainWindow
 from app.window.meters import ColourScale, GainCurve, LevelMeter
+from app.window.settings import Settings
+from app.window.settings_dialog import SettingsDialog
 from app.window.spectrogram import Spectrogram
 from app.window.still import Still
 from tests.gui.conftest import Session
@@ -66,7 +68,8 @@ def tops(window: MainWindow, qtbot: QtBot) -> list[QWidget]:
     hear_page = HearPage(window._link.record, window)
     for play in hear_page.plays:
         play.setEnabled(True)
-    others: list[QDialog] = [help_page, hear_page]
+    settings_page = SettingsDialog(Settings(), True, window)
+    others: list[QDialog] = [help_page, hear_page, settings_page]
     for one in others:
         qtbot.addWidget(one)
         one.show()
@@ -138,6 +141,7 @@ def test_tab_goes_from_top_to_bottom(window: MainWindow, qtbot: QtBot) -> None:
         window.controls.monitor,
         window.compare,
         window.help,
+        window.settings,
     ]
     places = [seen.index(one) for one in side]
     assert places == sorted(places)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.demo import noisy_voice
+from app.example import noisy_voice
 from app.private_screen import PrivateScreen
 from app.private_server import PrivateServer
 
@@ -45,7 +45,7 @@ class Shot:
     language: str
     percent: int
     kept: tuple[str, ...]
-    """Of ``window``, ``help``, ``hear``."""
+    """Of ``window``, ``help``, ``settings``, ``hear``."""
 
     def path(self, folder: Path, kind: str) -> Path:
         scale = "" if self.percent == 100 else f"-{self.percent}"
@@ -53,8 +53,8 @@ class Shot:
 
 
 SHOTS = (
-    Shot("light", "en", 100, ("window", "help", "hear")),
-    Shot("dark", "es", 100, ("window", "help", "hear")),
+    Shot("light", "en", 100, ("window", "help", "settings", "hear")),
+    Shot("dark", "es", 100, ("window", "help", "settings", "hear")),
     Shot("dark", "en", 100, ("window",)),
     Shot("light", "es", 100, ("window",)),
     Shot("contrast", "es", 100, ("window",)),
@@ -130,6 +130,8 @@ class Photographer:
                 self.window.quit()
 
     def _steps(self) -> Iterator[Callable[[], bool]]:
+        from PySide6.QtWidgets import QApplication
+
         window = self.window
         if self.shot.percent > 100:
             window.resize(900, 620)  # as on a small screen; and few enough bytes
@@ -142,6 +144,12 @@ class Photographer:
         yield _after(0.7)
         self.keep("help", window._help)
         window._help.close()
+        if "settings" in self.shot.kept:
+            window.settings_asked.emit()
+            yield _after(0.7)
+            page = next(one for one in QApplication.topLevelWidgets() if _is_settings(one))
+            self.keep("settings", page)
+            page.close()
         if "hear" not in self.shot.kept:
             return
         window.let_hear()
@@ -178,6 +186,10 @@ class Photographer:
             buffer = QBuffer()
             widget.grab().save(buffer, "PNG")
             self.shot.path(self.folder, kind).write_bytes(small(bytes(buffer.data())))
+
+
+def _is_settings(widget: object) -> bool:
+    return type(widget).__name__ == "SettingsDialog" and widget.isVisible()
 
 
 def _after(seconds: float) -> Callable[[], bool]:
