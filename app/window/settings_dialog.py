@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from PySide6.QtCore import QSignalBlocker, QTimer, Signal
+from PySide6.QtCore import QSignalBlocker, Qt, QTimer, Signal
 from PySide6.QtWidgets import (
     QCheckBox,
     QDialog,
@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -31,8 +32,9 @@ from app.window.language import LANGUAGES
 from app.window.settings import CHOICES, Settings
 from app.window.shortcut import State
 
-COMMAND = "denoise-app toggle"
+COMMAND = "“denoise-app toggle”"
 _COPIED_MS = 3000
+_FIELD_WIDTH = 240
 
 
 class SettingsDialog(QDialog):
@@ -45,6 +47,7 @@ class SettingsDialog(QDialog):
     def __init__(self, settings: Settings, tray: bool, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._settings = settings
+        self._heads: list[QLabel] = []
         self.setWindowTitle(self.tr("Settings"))
         start = QGroupBox(self.tr("When it starts"))
         form = QFormLayout(start)
@@ -77,11 +80,14 @@ class SettingsDialog(QDialog):
         self.keys.editingFinished.connect(self._take_keys)
         head = QLabel(self.tr("&Keys to ask for"))
         head.setBuddy(self.keys)
+        self._heads.append(head)
         self.keys.setAccessibleName(self.tr("Keys to ask for"))
         form.addRow(head, self.keys)
         self.shortcut_state = QLabel()
         self.shortcut_state.setWordWrap(True)
-        self.shortcut_state.setMinimumWidth(320)
+        # Its longest words have room from the start: a page does not grow by itself.
+        self.shortcut_state.setMinimumHeight(3 * self.fontMetrics().lineSpacing())
+        self.shortcut_state.setAlignment(Qt.AlignmentFlag.AlignTop)
         form.addRow(self.shortcut_state)
 
         help_ = QGroupBox(self.tr("If something is wrong"))
@@ -93,18 +99,23 @@ class SettingsDialog(QDialog):
         )
         self.copy.clicked.connect(self.copy_asked)
         self.show_log = QPushButton(self.tr("&Show logs"))
+        for button in (self.copy, self.show_log):
+            button.setAutoDefault(False)  # Return closes the page
         self.show_log.clicked.connect(self.log_asked)
         row.addWidget(self.copy, 0, 0)
         row.addWidget(self.show_log, 0, 1)
 
-        self.problem = QLabel()
-        self.problem.setWordWrap(True)
-        self.problem.hide()
+        self.note = QLabel()
+        self.note.setWordWrap(True)
+        self.note.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.reject)
         column = QVBoxLayout(self)
-        for part in (start, window, shortcut, help_, self.problem, buttons):
+        for part in (start, window, shortcut, help_, self.note, buttons):
             column.addWidget(part)
+        width = max(head.sizeHint().width() for head in self._heads)
+        for head in self._heads:
+            head.setMinimumWidth(width)  # the fields of all groups in one line
         for tick in (self.autostart, self.in_menu):
             tick.setVisible(desktop.is_supported())
         self.close_to_tray.setEnabled(tray)
@@ -160,7 +171,7 @@ class SettingsDialog(QDialog):
 
     def _choices(self, name: str) -> list[text.Choice]:
         if name == "language":
-            first = self.tr("The system's; another one from the next start on")
+            first = self.tr("As the desktop")
             return [(first, "system"), *((own, code) for code, own in LANGUAGES.items())]
         words = {
             ("start_on", "last"): self.tr("As it was left"),
@@ -181,6 +192,10 @@ class SettingsDialog(QDialog):
         picker.chosen.connect(lambda value: self._take(name, value))
         head = QLabel(label)
         head.setBuddy(picker)
+        self._heads.append(head)
+        # Else a form gives it no room: in the window a long name must not ask for any.
+        picker.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        picker.setMinimumWidth(_FIELD_WIDTH)
         form.addRow(head, picker)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         return picker
@@ -204,6 +219,8 @@ class SettingsDialog(QDialog):
 
     def _take(self, name: str, value: Any) -> None:
         settings = replace(self._settings, **{name: value})
+        if name == "language":
+            self.note.setText(self.tr("The language changes at the next start."))
         if settings != self._settings:
             self.show_settings(settings)
             self.changed.emit(settings)
@@ -212,10 +229,9 @@ class SettingsDialog(QDialog):
         """Write or remove a file of the desktop's."""
         try:
             keep(on)
-            self.problem.hide()
+            self.note.clear()
         except OSError as error:
             with QSignalBlocker(tick):
                 tick.setChecked(not on)
             words = self.tr("That could not be written: {0}").format(error.strerror)
-            self.problem.setText(words)
-            self.problem.show()
+            self.note.setText(words)

@@ -693,10 +693,6 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>Copiado</translation>
     </message>
     <message>
-        <source>The system&apos;s; another one from the next start on</source>
-        <translation>El del sistema; otro, a partir del próximo inicio</translation>
-    </message>
-    <message>
         <source>As it was left</source>
         <translation>Como se dejó</translation>
     </message>
@@ -723,6 +719,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>High contrast</source>
         <translation>Alto contraste</translation>
+    </message>
+    <message>
+        <source>The language changes at the next start.</source>
+        <translation>El idioma cambia en el próximo inicio.</translation>
     </message>
     <message>
         <source>That could not be written: {0}</source>
