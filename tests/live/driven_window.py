@@ -1,7 +1,8 @@
 """The program's window as users start it, with somebody who clicks: lines on stdin say where.
 
 Each line holds words between tabs: ``click power``, ``tray mute``, ``key Ctrl+T``,
-``pick input NAME``, ``tell power``, ``tell banner``, ``close``. Each is answered by a line.
+``pick input NAME``, ``tell power``, ``tell banner``,
+``tell visible``, ``close``. Each is answered by a line.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Hand(QObject):
                 told = self.pick(getattr(window.controls, name), value)
             case ["tell", "banner"]:
                 told = window.banner.text().replace("\n", " ") if window.banner.isVisible() else ""
+            case ["tell", "visible"]:
+                told = str(window.isVisible())
             case ["tell", name]:
                 told = str(getattr(window, name).isChecked())
             case ["close"]:
