@@ -207,7 +207,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="use the recorded voice even where there is a microphone and a desktop",
     )
     _add_model_options(demo)
-    demo.set_defaults(output=None, monitor=False, json=False)
+    demo.set_defaults(output=None, monitor=False, speakers=None, json=False)
 
     for name, what in training.COMMANDS.items():
         commands.add_parser(name, help=what, add_help=False)  # listed here, parsed there

@@ -180,11 +180,9 @@ class SpeakerSide:
                 if self._session is not None:  # what runs goes on
                     self._opened, self._problem = (self.wishes, self._model()), str(error)
                     return
-                self._lose(str(error))
-                self._pause(self._patience.next_s())
+                self._fail(error)
             except DeviceError as error:
-                self._lose(str(error))
-                self._pause(self._patience.next_s())
+                self._fail(error)
 
     def _pause(self, at_most_s: float) -> None:
         if not self._stopping:
@@ -239,7 +237,7 @@ class SpeakerSide:
         if self._speakers is None or self._here not in [one.key for one in there]:
             self._leave_place()
             place = _speakers(self._guests, self._default)
-            self._speakers, self._guests = self._place.enter_context(place), []
+            self._speakers = self._place.enter_context(place)
             there = self._census.devices()
             here = [one.key for one in there if one.name == self._speakers.sink]
             self._here = here[0] if here else None
@@ -250,6 +248,8 @@ class SpeakerSide:
         with self._routes.learn():
             self._sound.enter_context(session)
         self._watch.begin()
+        self._speakers.welcome(self._guests)
+        self._guests = []
         self._session, self._opened, self._output = session, (wishes, model), output
         self._told_s = self._counted_s = time.monotonic()
         if not self._lost:
@@ -274,9 +274,18 @@ class SpeakerSide:
             log.warning("what others send is not heard: %s", why)
         self._lost, self._problem = True, why
 
-    def _close(self) -> None:
+    def _fail(self, error: Exception) -> None:
+        """It cannot be had now: let the call be heard as it is until it can."""
+        self._lose(str(error))
+        self._hand_over()
+        self._pause(self._patience.next_s())
+
+    def _hand_over(self) -> None:
         if self._speakers is not None:
             self._guests += self._speakers.hand_over()
+
+    def _close(self) -> None:
+        self._hand_over()
         self._sound.close()
         self._leave_place()
         self._lost, self._opened, self._problem, self._default = False, None, None, None

@@ -461,6 +461,11 @@ class VirtualSpeakers(_VirtualDevice):
             return _hand_over(self._pulse)
         return []
 
+    def welcome(self, guests: Sequence[Guest]) -> None:
+        """Have those who were handed over back."""
+        with contextlib.suppress(*_FAILURES):
+            _move(self._pulse, guests, self.sink)
+
 
 def _properties(description: str) -> str:
     """Of a device of ours, as a module takes them."""
@@ -483,7 +488,9 @@ def _hand_over(pulse: pulsectl.Pulse) -> list[Guest]:
 
 def _streams_to(pulse: pulsectl.Pulse, sink: str) -> list[Guest]:
     at = [one.index for one in pulse.sink_list() if one.name == sink]
-    return [_guest(stream) for stream in pulse.sink_input_list() if stream.sink in at]
+    found = [_guest(stream) for stream in pulse.sink_input_list() if stream.sink in at]
+    # What we play ourselves is no guest: had back, it would go round and round.
+    return [guest for guest in found if guest[1] != str(os.getpid())]
 
 
 def _guest(stream: pulsectl.PulseObject) -> Guest:

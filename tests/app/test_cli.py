@@ -184,3 +184,8 @@ def test_training_without_its_packages_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     assert main(["train", "--help"]) == 1
     assert "train needs soxr" in complaint(capsys)
+
+
+def test_a_demo_on_a_real_microphone_has_all_that_a_live_session_asks_for() -> None:
+    live, demo = (vars(build_parser().parse_args([one])) for one in ("--device", "demo"))
+    assert set(live) - set(demo) == set()

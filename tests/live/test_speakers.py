@@ -275,10 +275,13 @@ def test_either_side_goes_on_without_the_other(home: Home, tmp_path: Path) -> No
     home.until(lambda told: told["speakers"]["problem"] is not None)
     told = home.ask(do="status")
     assert (told["state"], told["problem"]) == ("running", None)
+    # Meanwhile the call is heard elsewhere, as it is.
+    home.until_loud(True, home.defaults()[0].split()[-1])
     home.server.add_microphone("ears", "Ears")
     home.until_heard()
     home.until(lambda told: told["speakers"]["problem"] is None)
     home.until_loud(True)
+    assert home.routes()[SPEAKERS] == 1, "the call plays to our speakers again"
     told = home.ask(do="status")
     assert told["seconds"] > seconds, "the microphone's session is still the first"
 
