@@ -41,6 +41,7 @@ _BLOCK = 1 << 18
 
 # What sound is stored at [Hz]; outside of it a header lies.
 _LEAST_RATE, _MOST_RATE = 1_000, 1_000_000
+_MOST_CHANNELS = 64
 _ABSURD = 1e4
 
 # A kill loses so many files' reading at most.
@@ -88,6 +89,8 @@ def read_track(path: Path) -> Track:
             n, rate = 0, file.samplerate
             if not _LEAST_RATE <= rate <= _MOST_RATE:
                 raise AcquisitionError(f"{path}: a rate of {rate} Hz is no sound's")
+            if file.channels > _MOST_CHANNELS:
+                raise AcquisitionError(f"{path}: has {file.channels} channels")
 
             def blocks() -> Iterator[Any]:
                 nonlocal n

@@ -32,6 +32,8 @@ _ABSURD = 1e4
 # What sound is stored at [Hz]. Outside of it a header lies: at 1 Hz a second's block would
 # become hours.
 _LEAST_RATE, _MOST_RATE = 1_000, 1_000_000
+# Each is cleaned by a denoiser of its own; the widest recordings of rooms have 64.
+_MOST_CHANNELS = 64
 
 SOUND_EXTENSIONS = {
     ".wav": ("WAV", "PCM_16"),
@@ -115,6 +117,11 @@ def open_source(path: Path) -> Source:
             raise AudioFileError(
                 f"{path}: should have a rate within {_LEAST_RATE}…{_MOST_RATE} Hz, "
                 f"found {source.sample_rate} Hz; is it damaged?"
+            )
+        if source.channels > _MOST_CHANNELS:
+            raise AudioFileError(
+                f"{path}: should have {_MOST_CHANNELS} channels at most, found {source.channels}; "
+                "is it damaged?"
             )
         return source
     except BaseException:

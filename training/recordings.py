@@ -43,6 +43,7 @@ _LONGEST_S = 12 * 3600.0
 
 # What sound is stored at [Hz]; outside of it a header lies.
 _LEAST_RATE, _MOST_RATE = 1_000, 1_000_000
+_MOST_CHANNELS = 64
 _ABSURD = 1e4
 
 # Samples that are decoded at a time: 5 s at 48 kHz.
@@ -198,6 +199,8 @@ def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
             rate = file.samplerate
             if not _LEAST_RATE <= rate <= _MOST_RATE:
                 raise TrainingError(f"{path}: a rate of {rate} Hz is no sound's")
+            if file.channels > _MOST_CHANNELS:
+                raise TrainingError(f"{path}: has {file.channels} channels")
             stream = soxr.ResampleStream(rate, sample_rate, 1)
             # Piece by piece: an audiobook's chapter in float32 takes gigabytes.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
