@@ -41,6 +41,8 @@ _GOLDEN_TOLERANCE = 1e-3
 _BUSY_SHARE = 0.5
 _SUPPRESSION_DB = 6.0
 _LONG_MS = 400.0
+# A machine with ten times too much to do does not open a device in PortAudio's time at once.
+_TRIES = 4
 _MODEL = "classic"
 
 # What the program cannot do without, and what it does without with less comfort.
@@ -561,14 +563,22 @@ def _self_test() -> Iterator[Finding]:
     if not sys.platform.startswith("linux"):
         return
     advice = "see the lines above; then try denoise-app demo, which brings its own sound server"
-    try:
-        from app.loopback import loop_back
+    problem: Exception | None = None
+    made = None
+    tries = 0
+    while made is None and tries < _TRIES:
+        tries += 1
+        try:
+            from app.loopback import loop_back
 
-        made = loop_back(Network(models.FOLDER / f"{_MODEL}.onnx"))
-    except (DeviceError, ModelError) as error:
-        yield Finding("self-test", FAILURE, f"The self-test did not come through: {error}.", advice)
+            made = loop_back(Network(models.FOLDER / f"{_MODEL}.onnx"))
+        except (DeviceError, ModelError) as error:
+            problem = error
+    if made is None:
+        says = f"The self-test did not come through: {problem}."
+        yield Finding("self-test", FAILURE, says, advice, {"tries": tries})
         return
-    facts = {name: _rounded(value) for name, value in made._asdict().items()}
+    facts = {name: _rounded(value) for name, value in made._asdict().items()} | {"tries": tries}
     says = (
         f"A voice in rain went through in {made.delay_ms:.0f} ms with {made.drops} drop(s); the "
         f"rain came out {made.suppression_db:.0f} dB quieter."
@@ -577,7 +587,7 @@ def _self_test() -> Iterator[Finding]:
         level, advice = FAILURE, f"it went through uncleaned: {made.fault}"
     elif made.suppression_db < _SUPPRESSION_DB:
         level = FAILURE
-    elif made.drops or made.delay_ms > _LONG_MS:
+    elif made.drops or made.delay_ms > _LONG_MS or tries > 1:
         level, advice = WARNING, "the machine was busy: end other work and try again"
     else:
         level, advice = OK, ""

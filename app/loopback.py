@@ -20,7 +20,7 @@ from engine import devices
 from engine.devices import SAMPLE_RATE
 from engine.errors import DeviceError
 from engine.live import LiveSession
-from engine.measure import aligned, delay_between, level_dbfs, si_sdr_db
+from engine.measure import aligned, delay_between, level_dbfs
 from engine.network import Network
 from engine.sound_server import SoundServer
 from engine.stft import Float
@@ -31,8 +31,8 @@ _SECONDS = 8.0
 """Of the clip; with starting and ending it is ten."""
 _START_S = 10.0
 _SILENCE_S = 0.5
-# Two recordings of the same sound, one of them cleaned, are this alike at least.
-_ALIKE = 0.1
+# Two recordings of the same voice, one of them cleaned, are this alike at least.
+_ALIKE = 0.3
 
 
 class LoopBack(NamedTuple):
@@ -46,8 +46,6 @@ class LoopBack(NamedTuple):
     """While the clip played."""
     suppression_db: float
     """By how much noise alone got quieter."""
-    improvement_db: float
-    """Of the voice's SI-SDR."""
     fault: str | None
     """Why something went through uncleaned."""
 
@@ -64,7 +62,7 @@ def loop_back(network: Network) -> LoopBack:
 
 
 def _loop_back(network: Network) -> LoopBack:
-    voice, noisy = (sound[: round(_SECONDS * SAMPLE_RATE)] for sound in noisy_voice())
+    noisy = noisy_voice()[1][: round(_SECONDS * SAMPLE_RATE)]
     with (
         SoundServer() as server,
         server.check_devices(SAMPLE_RATE) as (room, microphone),
@@ -83,11 +81,10 @@ def _loop_back(network: Network) -> LoopBack:
             time.sleep(_SECONDS + _SILENCE_S)
             after = session.status()
         return _compared(
-            voice,
             noisy,
             said,
             heard,
-            LoopBack(0.0, after.delay_ms, after.drops - before.drops, 0.0, 0.0, after.fault),
+            LoopBack(0.0, after.delay_ms, after.drops - before.drops, 0.0, after.fault),
         )
 
 
@@ -104,26 +101,40 @@ def _alsa_kept_quiet() -> Iterator[None]:
             os.close(kept)
 
 
-def _compared(voice: Float, noisy: Float, said: _Ear, heard: _Ear, told: LoopBack) -> LoopBack:
+def _compared(noisy: Float, said: _Ear, heard: _Ear, told: LoopBack) -> LoopBack:
     """The same with what two recordings show; raises DeviceError when they share no sound."""
     shift, alike = delay_between(noisy, said.sound)
     if alike < _ALIKE:
         raise DeviceError("what was played to the sound server was not heard in it")
     _, said_clip = aligned(noisy, said.sound, shift)
-    delay, alike = delay_between(said_clip, heard.sound)
-    if alike < _ALIKE:
-        raise DeviceError("nothing of the voice came out of the virtual microphone")
-    _, heard_clip = aligned(said_clip, heard.sound, delay)
-    n = min(len(voice), len(said_clip), len(heard_clip))
+    # From here on both count from the moment at which the clip was heard first.
+    begins = shift + round((said.origin_s - heard.origin_s) * SAMPLE_RATE)
+    heard_clip = heard.sound[max(0, begins) :]
+    delay = _delay(said_clip, heard_clip)
     noise_only = slice(SAMPLE_RATE, round((NOISE_ONLY_S - 0.2) * SAMPLE_RATE))
-    spoken = slice(round(NOISE_ONLY_S * SAMPLE_RATE), n)
-    later_s = (delay - shift) / SAMPLE_RATE + heard.origin_s - said.origin_s
+    cleaned = heard_clip[delay:]
     return told._replace(
-        delay_ms=1000.0 * later_s,
-        suppression_db=level_dbfs(said_clip[noise_only]) - level_dbfs(heard_clip[noise_only]),
-        improvement_db=si_sdr_db(voice[spoken], heard_clip[spoken])
-        - si_sdr_db(voice[spoken], said_clip[spoken]),
+        delay_ms=1000.0 * delay / SAMPLE_RATE,
+        suppression_db=level_dbfs(said_clip[noise_only]) - level_dbfs(cleaned[noise_only]),
     )
+
+
+def _delay(said: Float, heard: Float) -> int:
+    """How much later a voice comes [samples]; raises DeviceError when it does not come.
+
+    By the median of a second each, because a drop moves all that comes after it.
+    """
+    delays = []
+    for start in range(
+        round(NOISE_ONLY_S * SAMPLE_RATE), len(said) - SAMPLE_RATE, SAMPLE_RATE // 2
+    ):
+        window = said[start : start + SAMPLE_RATE]
+        delay, alike = delay_between(window, heard[start : start + 3 * SAMPLE_RATE])
+        if alike > _ALIKE and delay >= 0:
+            delays.append(delay)
+    if not delays:
+        raise DeviceError("nothing of the voice came out of the virtual microphone")
+    return int(np.median(delays))
 
 
 @contextlib.contextmanager
