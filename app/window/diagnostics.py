@@ -40,6 +40,8 @@ _READ_BYTES = 1 << 20
 _PATIENCE_S = 2.0
 _ERROR = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) ")
 _HOMES = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s:'\"]+")
+# Names that sound servers make of a device's make, serial number and address.
+_DEVICES = re.compile(r"\b((?:alsa|bluez)_(?:input|output|card))\.[\w.:+-]+")
 _HARDWARE = re.compile(r"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}[:_-]){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f])")
 
 
@@ -80,6 +82,8 @@ def report(seen: Seen) -> str:
     if seen.engine_words:
         lines.append(f"  last words: {seen.engine_words}")
     lines += [f"  {name}: {seen.told[name]}" for name in _FIGURES if name in seen.told]
+    if "speakers" in seen.told:
+        lines.append(f"  speakers: {seen.told['speakers'].get('state')}")
     if not seen.told:
         lines.append("  no session answers")
     lines.append("Devices:")
@@ -122,6 +126,7 @@ def _last_lines(path: Path) -> list[str]:
 
 def without_names(words: str) -> str:
     """Words without what tells who and where somebody is."""
+    words = _DEVICES.sub(r"\1.(device)", words)
     words = _HARDWARE.sub("(address)", words)
     for home in {str(Path.home()), os.path.realpath(Path.home())} - {"/", ""}:
         words = words.replace(home, "~")

@@ -279,7 +279,7 @@ class MainWindow(QMainWindow):
             return
         self.take_settings(self._settings.now.in_use(name))
         wishes = self._settings.now.current.wishes()
-        self._awaited = {field: wishes[field] for field in ("input", "output") if wishes[field]}
+        self._awaited.clear()
         self._undo.clear()
         self.controls.forget_picks()
         self._ask_for({**wishes, "model": wishes["model"] or DEFAULT_MODEL})
@@ -325,8 +325,7 @@ class MainWindow(QMainWindow):
             self.devices_told.emit(told.answer["devices"])
         elif told.kind == "refused":
             self.controls.refuse(told.answer)
-            undone = {name: self._undo[name] for name in told.answer if name in self._undo}
-            self.take_settings(self._settings.now.with_wishes(undone))
+            self._take_back(told.answer)
             self._tell(self.tr("That was not possible: {0}").format(told.text))
         elif told.kind == "lost":
             self._answers = False
@@ -353,6 +352,14 @@ class MainWindow(QMainWindow):
         self._settings.change(was_on=told["on"], was_muted=told["muted"])
         self.status_told.emit(told)
 
+    def _take_back(self, refused: dict[str, Any]) -> None:
+        """What was picked here is forgotten; a device that a profile wants is awaited."""
+        undone = {name: self._undo.pop(name) for name in refused if name in self._undo}
+        self.take_settings(self._settings.now.with_wishes(undone))
+        for field in ("input", "output"):
+            if field not in undone and refused.get(field):
+                self._awaited[field] = refused[field]
+
     def _welcome(self, devices: list[dict[str, Any]]) -> None:
         """Take up a device of the profile that was not there when it was wished for."""
         there = {(device["kind"], device["name"]) for device in devices}
@@ -375,6 +382,7 @@ class MainWindow(QMainWindow):
             return  # somebody else's is as they want it
         if self._engine.starts and self._engine.choice:
             # It did not start with what was wished for.
+            self._undo.clear()
             wishes = self._settings.now.current.wishes()
             self._awaited = {field: wishes[field] for field in ("input", "output") if wishes[field]}
             if wishes["model"] is not None:

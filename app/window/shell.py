@@ -6,6 +6,7 @@ Not here: the parts themselves.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Qt, QTimer, QUrl
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 AFTER_MS = 300
 """A window's first pictures come before everything that can wait."""
+_QUIET_S, _MOST_WORDS = 60.0, 100
 TOGGLE, MUTE = "toggle", "mute"
 """Names of what global shortcuts do."""
 
@@ -56,6 +58,7 @@ class Shell(QObject):
         self.dialog: SettingsDialog | None = None
         self._window, self._settings, self._place = window, settings, place
         self._notices = DeviceNotices()
+        self._told_s: dict[str, float] = {}
         self.tray = Tray(self)
         self.tray.show_settings(settings.now)
         window.setWindowIcon(icons.icon(Sound.ON))
@@ -212,7 +215,14 @@ class Shell(QObject):
         self._tell(self._notices.hear_devices(devices))
 
     def _tell(self, words: str) -> None:
-        if words and self._settings.now.notifications:
+        """What has just been told is not told again: some devices come and go by the second."""
+        now_s = time.monotonic()
+        if not words or not self._settings.now.notifications:
+            return
+        if now_s - self._told_s.get(words, -_QUIET_S) >= _QUIET_S:
+            if len(self._told_s) > _MOST_WORDS:
+                self._told_s.clear()
+            self._told_s[words] = now_s
             self.tray.tell(words)
 
 

@@ -206,15 +206,26 @@ def test_nothing_private_is_in_it(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch)
     private = (
         "model /ho" + "me/adalovelace/m.onnx of Adalovelace's on ENIGMA: "
         "cannot open /ho" + "me/charles/x, C:\\Us" + "ers\\ada\\y; "
-        "bluez_input.AC_12_34_56_78_9F enigma.bletchley.example aa:bb:cc:dd:ee:ff, enigmatic"
+        "bluez_input.AC_12_34_56_78_9F alsa_input.usb-Yeti_S3R1AL-00.analog-stereo "
+        "enigma.bletchley.example aa:bb:cc:dd:ee:ff, enigmatic"
     )
     with log.kept(log.WINDOW):
         logging.getLogger("app").error(private)
     device = {"kind": "input", "name": "x", "description": "Adalovelace's AirPods"}
     words = report(seen(engine_words=private, devices=[device]))
-    for secret in ("adalovelace", "charles", "\\ada", "bletchley", "34_56", "cc:dd", "ENIGMA:"):
+    for secret in (
+        "adalovelace",
+        "charles",
+        "\\ada",
+        "bletchley",
+        "34_56",
+        "cc:dd",
+        "S3R1AL",
+        "ENIGMA:",
+    ):
         assert secret.lower() not in words.lower(), secret
     assert "model ~/m.onnx of (user)'s on (host): cannot open ~/x" in words
+    assert "alsa_input.(device) (host)" in words
     assert "enigmatic" in words, "words that only begin alike are left"
     assert "(user)'s AirPods" in words
 

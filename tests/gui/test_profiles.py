@@ -97,6 +97,25 @@ def test_a_microphone_of_a_profile_is_awaited(
     qtbot.waitUntil(lambda: session.service._wishes.source == "usb", timeout=8000)
 
 
+def test_what_was_picked_long_ago_is_not_taken_back(
+    qtbot: QtBot, window: MainWindow, session: Session, devices: list[Device]
+) -> None:
+    """A profile's device that is refused stays the profile's, whatever was picked before."""
+    usb = Device("usb", "USB headset", "input", False, False)
+    devices.append(usb)
+    window.controls.input.chosen.emit("yeti")
+    window.controls.input.chosen.emit("usb")
+    qtbot.waitUntil(lambda: session.service._wishes.source == "usb")
+    pick(window, "train")
+    window.controls.input.chosen.emit("yeti")
+    qtbot.waitUntil(lambda: session.service._wishes.source == "yeti")
+    devices.remove(usb)
+    pick(window, "home")
+    qtbot.waitUntil(lambda: window._awaited == {"input": "usb"})
+    assert window._settings.now.current.input == "usb"
+    assert window._settings.now.in_use("train").current.input == "yeti"
+
+
 def test_profiles_are_added_renamed_and_deleted(
     qtbot: QtBot, window: MainWindow, session: Session, tmp_path: Path
 ) -> None:

@@ -192,7 +192,7 @@ def test_a_folder_that_is_none_costs_nothing(tmp_path: Path) -> None:
     assert file.now.theme == "dark"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(KNOWN) | st.text(max_size=8), JSON))
 def test_whatever_lies_in_the_file_makes_settings(told: dict[str, object]) -> None:
     found, _ = from_dict(told)

@@ -205,17 +205,20 @@ def test_a_notification_comes_of_it(
     qtbot.waitUntil(lambda: shell._notices._known is not None, timeout=10_000)
     devices.append(Device("usb", "USB headset", "input", False, False))
     qtbot.waitUntil(lambda: shell.tray.last_told == "New device: USB headset", timeout=20_000)
+    shell.tray.last_told = ""
+    shell._tell("New device: USB headset")
+    assert not shell.tray.last_told, "not again within the minute"
     shell._settings.change(notifications=False)
     session.service._problem = "gone"
     qtbot.waitUntil(lambda: shell._window._told.get("problem") == "gone", timeout=10_000)
-    assert shell.tray.last_told == "New device: USB headset"
+    assert not shell.tray.last_told
 
 
 # Drawn icons
 
 
 def test_icons_differ_in_form_and_not_only_in_colour(qapp: object) -> None:
-    for size in SIZES:
+    for size in SIZES[:4]:
         greys = {}
         for sound in Sound:
             image = icons.pixmap(sound, size).toImage()
@@ -240,10 +243,10 @@ def test_a_second_start_calls_the_first_window(qtbot: QtBot, tmp_path: Path) -> 
     )
     root = Path(__file__).parents[2]
     with (
-        qtbot.waitSignal(first.called) as called,
+        qtbot.waitSignal(first.called, timeout=30_000) as called,
         subprocess.Popen([sys.executable, "-c", program], cwd=root) as caller,
     ):
-        qtbot.waitUntil(lambda: caller.poll() is not None)
+        qtbot.waitUntil(lambda: caller.poll() is not None, timeout=30_000)
     assert called.args == ["token of the desktop"]
     assert caller.returncode == 1, "it was heard"
     first.leave()
