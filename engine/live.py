@@ -2,15 +2,17 @@
 
 Three concurrent activities, and what each may do:
 
-- The *capture callback* (PortAudio's thread) copies its block into a ring and counts.
-- The *playback callback* (another of PortAudio's threads) copies from a ring and counts.
-  Neither runs the model, logs, or takes a lock. Playback alone may wait for a moment:
-  no longer than what it handed over before still plays.
-- The *worker* (ours) cleans what has come, and may be late: the rings absorb it.
+- The *capture callback* (PortAudio's thread) copies its block onto a tape and counts.
+- The *worker* (ours) cleans what has come, onto a second tape, and may be late.
+- The *playback callback* (another of PortAudio's threads) reads the clean tape, a fixed time
+  behind the capture. Where the worker has not come that far, it reads the first tape: the
+  same sound of the same moment, uncleaned, crossfaded. No callback runs the model, logs, or
+  takes a lock. Playback alone may wait for a moment: no longer than what it handed over
+  before still plays.
 
-Sample k that comes out of the pipeline is sample k that went in, so the delay is the
-time its playback is due minus the time it was captured: PortAudio tells both.
-Not here: what is shown of it, and where models and settings come from.
+Sample k on the clean tape is sample k that was captured, so the delay is the time its
+playback is due minus the time it was captured: PortAudio tells both. Not here: what is shown
+of it, and where models and settings come from.
 """
 
 from __future__ import annotations
@@ -27,35 +29,47 @@ from typing import Any
 
 import numpy as np
 
-from engine import devices
+from engine import devices, varispeed
 from engine.denoiser import Denoiser, Frame, Knobs
 from engine.devices import BLOCK, SAMPLE_RATE
+from engine.drift import SPEED_LIMIT, Drift
 from engine.errors import DeviceError
 from engine.excerpt import Excerpt
 from engine.measure import dbfs
 from engine.network import Estimator
 from engine.pipeline import Pipeline
-from engine.ring import Ring
 from engine.stft import Float
+from engine.tape import Tape
 
-_RING_S = 2.0
+_TAPE_S = 4.0
 # A stream begins with a backlog of the time before anybody listened (up to 0.6 s on
 # PulseAudio, measured): its blocks are older than this, and each younger than the last.
 _STALE_S = 0.05
-# What lies ready beyond a hop when playback starts: covers the usual jitter of callbacks
-# (3 ms to 5 ms, measured). Each underrun adds to it.
-_MARGIN_S = 0.015
+# What lies ready beyond the least that must: covers the usual jitter of callbacks (3 ms to
+# 5 ms, measured). Each sound that came too late for it adds to it, each quiet minute takes off.
+_MARGIN_S = 0.010
 _MARGIN_STEP_S = 0.005
 _MARGIN_MAX_S = 0.060
+_QUIET_S = 60.0
 # Rare jitter (25 ms a minute, measured) is covered by waiting, while at least this much
 # of earlier sound has still to be played.
 _UNTOUCHED_S = 0.010
-# Sound that lies ready for longer than it needs to is delay: it is taken out.
-_EXCESS_S = 0.015
+# Always ready beyond what is played, to fade into other sound: long enough not to click.
+_FADE = 96
+# Clean sound is taken up again when it has been in time for so long: each relapse doubles it.
+_TRUST_S, _TRUST_MAX_S = 0.1, 5.0
+_RELAPSE_S = 10.0
+# Playback begins without clean sound when there is none after this.
+_PATIENCE_S = 0.5
+_START_S = 0.5
 _ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
 _NICE = -11  # what PulseAudio gives itself
+# A worker further behind than this would clean what has been played long since.
 _BACKLOG_S = 0.25
+# Heard again by a model that begins anew, so that it knows the noise when it is listened to.
+_WARM_UP_S = 0.1
 _SILENT_DEVICE_S = 1.0
+_TOO_SLOW = "the model is too slow for this machine at the moment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,14 @@ class Status:
     """Why sound goes through uncleaned at the moment, if it does."""
     worker_percent: float = 0.0
     """Processor time of this session's worker alone, in percent of one core."""
+    uncleaned_s: float = 0.0
+    """Sound that went through as it is, since the start, because the worker was late [s]."""
+    target_ms: float | None = None
+    """Where the delay is held [ms]; None at first."""
+    drift_ppm: float = 0.0
+    """How much faster than the capture playback runs at the moment [parts per million]."""
+    load: float = 0.0
+    """Share of the time that the worker needs to clean: 1 is as much as there is."""
 
 
 class LiveSession:
@@ -94,6 +116,7 @@ class LiveSession:
     outputs : names of the output devices; the first is the one whose delay is told
     knobs : as the user has them
     watch : called with each frame, in the worker; must not block
+    clock : has ``monotonic`` and ``sleep``, as the module ``time``
 
     Raises
     ------
@@ -107,22 +130,29 @@ class LiveSession:
         outputs: Sequence[str],
         knobs: Knobs | None = None,
         watch: Callable[[Frame], object] | None = None,
+        clock: Any = time,
     ) -> None:
         self._watch = watch
         self.excerpt: Excerpt | None = None
         """Filled with what comes in and goes out, by the worker; may be replaced at any time."""
-        denoiser = Denoiser(network, knobs)
-        self._pipeline = Pipeline(denoiser, SAMPLE_RATE, self._show)
+        self._clock = clock
         self._source = source
-        self._capture = _Capture()
-        hop = self._pipeline.burst
-        self._playbacks = [_Playback(name, hop) for name in outputs]
+        self._capture = _Capture(clock)
+        self._cleaned = Tape(round(_TAPE_S * SAMPLE_RATE))
+        self._pipeline = Pipeline(Denoiser(network, knobs), SAMPLE_RATE, self._show)
+        self._next: Pipeline | None = None  # that takes over at the next hop
+        behind = _least_behind(self._pipeline)
+        self._playbacks = [
+            _Playback(name, self._capture, self._cleaned, behind, clock) for name in outputs
+        ]
+        self._at = self._since = 0  # positions of the next sample to clean, and of the first
+        self._block = np.zeros(4096, np.float32)
         self._stop = threading.Event()
         self._worker = threading.Thread(target=self._work, name="denoise worker", daemon=True)
         self._streams: list[tuple[str, Any]] = []  # of which device
         self._levels = _Levels()
-        self._skipped = 0  # captured samples never cleaned, to catch up
-        self._catch_ups = 0
+        self._busy_s = self._busy_before_s = 0.0
+        self.catch_ups = 0
         self._worker_s = self._asked_worker_s = 0.0
 
     @property
@@ -132,12 +162,21 @@ class LiveSession:
 
     @knobs.setter
     def knobs(self, knobs: Knobs) -> None:
+        coming = self._next
         self._pipeline.knobs = knobs
+        if coming is not None:
+            coming.knobs = knobs
+        for playback in self._playbacks:
+            playback.muted = knobs.muted
+
+    def replace(self, network: Estimator) -> None:
+        """Clean with another model from now on; the sound goes on meanwhile."""
+        self._next = Pipeline(Denoiser(network, self.knobs), SAMPLE_RATE, self._show)
 
     def start(self) -> None:
         """Open the devices and begin; raises DeviceError and leaves nothing open."""
         _hurry()
-        self._started_s = self._asked_s = time.monotonic()
+        self._started_s = self._asked_s = self._clock.monotonic()
         self._asked_cpu_s = time.process_time()
         try:
             # Outputs first: what is captured before they run would only be late.
@@ -168,13 +207,13 @@ class LiveSession:
     def wait_until_running(self, timeout_s: float) -> bool:
         """Wait for the first clean sample to be played; False when it did not come in time."""
         deadline_s = time.monotonic() + timeout_s
-        while not self._playbacks[0].ring.taken and time.monotonic() < deadline_s:
+        while not self._playbacks[0].played and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        return self._playbacks[0].ring.taken > 0
+        return self._playbacks[0].played > 0
 
     def status(self) -> Status:
         """How it goes; called by one thread, about once a second."""
-        now, cpu_s = time.monotonic(), time.process_time()
+        now, cpu_s = self._clock.monotonic(), time.process_time()
         elapsed_s = max(now - self._asked_s, 1e-6)
         cpu = (cpu_s - self._asked_cpu_s) / elapsed_s
         worker_s = self._worker_s
@@ -182,41 +221,70 @@ class LiveSession:
         self._asked_s, self._asked_cpu_s, self._asked_worker_s = now, cpu_s, worker_s
         self._capture.look_for_gap()
         input_dbfs, output_dbfs = self._levels.read()
-        denoiser = self._pipeline.denoiser
+        busy_s, self._busy_before_s = self._busy_s - self._busy_before_s, self._busy_s
+        denoiser, first = self._pipeline.denoiser, self._playbacks[0]
+        fault = str(denoiser.fault) if denoiser.fault else None
+        if fault is None and first.is_uncleaned:
+            fault = _TOO_SLOW
+        delay_ms = self._delay_ms()
         return Status(
             state=self._state(now),
             input_dbfs=input_dbfs,
             output_dbfs=output_dbfs,
-            delay_ms=self._delay_ms(),
+            delay_ms=delay_ms,
             cpu_percent=100.0 * cpu,
-            drops=self._drops(),
+            drops=self._capture.gaps + first.stops + first.jumps,
             speech=denoiser.frame.speech,
             seconds=now - self._started_s,
-            fault=str(denoiser.fault) if denoiser.fault else None,
+            fault=fault,
             worker_percent=100.0 * worker,
+            uncleaned_s=first.uncleaned / SAMPLE_RATE,
+            target_ms=None if delay_ms is None else delay_ms - 1000.0 * first.drift.excess_s,
+            drift_ppm=1e6 * first.drift.speed,
+            load=busy_s / elapsed_s,
         )
 
     def _work(self) -> None:
         """Clean what has come, until told to stop."""
-        ring, block = self._capture.ring, np.zeros(4096, np.float32)
         while not self._stop.is_set():
-            self._capture.wait(self._pipeline.wanted, timeout_s=0.1)
-            late = ring.fill - round(_BACKLOG_S * SAMPLE_RATE)
-            if late > 0:
-                # The machine could not keep up: sound this late would stay late.
-                self._skipped += ring.skip(ring.fill)
-                self._catch_ups += 1
-                continue
-            while n := ring.read(block):
-                heard = block[:n]
-                at = self._pipeline.n_in, self._pipeline.n_out
-                cleaned = self._pipeline.process(heard)
-                self._levels.add(heard, cleaned)
-                if self.excerpt is not None:
-                    self.excerpt.add(heard, at[0], cleaned, at[1])
-                for playback in self._playbacks:
-                    playback.ring.write(cleaned)
-            self._worker_s = time.thread_time()
+            self._capture.wait(self._at + self._pipeline.wanted, timeout_s=0.1)
+            self.clean()
+
+    def clean(self) -> None:
+        """Clean all that has come (the worker's call)."""
+        heard = self._capture.tape
+        coming = self._next
+        if coming is not None:
+            self._next = None
+            self._pipeline, self._cleaned = coming, Tape(self._cleaned.capacity)
+            self._begin_again(round(_BACKLOG_S * SAMPLE_RATE))
+        elif heard.written - self._at > round(_BACKLOG_S * SAMPLE_RATE):
+            # The machine could not keep up: what is missing was played as it came.
+            self._begin_again(round(_WARM_UP_S * SAMPLE_RATE))
+            self.catch_ups += 1
+        while n := min(heard.written - self._at, len(self._block)):
+            block = self._block[:n]
+            if not heard.read(self._at, block):
+                break  # overtaken by the capture: we begin again
+            before_s = self._clock.monotonic()
+            cleaned = self._pipeline.process(block)
+            self._busy_s += self._clock.monotonic() - before_s
+            self._levels.add(block, cleaned)
+            if self.excerpt is not None:
+                self.excerpt.add(block, self._at, cleaned, self._cleaned.written)
+            self._at += n
+            self._cleaned.write(cleaned)
+        self._worker_s = time.thread_time()
+        if coming is not None:
+            for playback in self._playbacks:
+                playback.coming = self._cleaned, _least_behind(coming)
+
+    def _begin_again(self, n_before: int) -> None:
+        """Clean from a moment ago on, as if nothing had been heard before."""
+        heard = self._capture.tape
+        self._pipeline.reset()
+        self._at = self._since = max(heard.begun, heard.written - n_before)
+        self._cleaned.leap(self._at)
 
     def _show(self, frame: Frame) -> None:
         """Hand a frame to the viewer; one that fails is not asked again, the sound goes on."""
@@ -236,10 +304,10 @@ class LiveSession:
     def silent_s(self) -> float:
         """How long the device that called least recently is silent [s]; infinite: ever."""
         called_s = min(self._capture.called_s, *(p.called_s for p in self._playbacks))
-        return time.monotonic() - called_s
+        return self._clock.monotonic() - called_s
 
     def _state(self, now: float) -> str:
-        if self._playbacks[0].ring.taken and self.silent_s() < _SILENT_DEVICE_S:
+        if self._playbacks[0].played and self.silent_s() < _SILENT_DEVICE_S:
             return "running"
         return "starting" if now - self._started_s < 2 * _SILENT_DEVICE_S else "stalled"
 
@@ -248,17 +316,22 @@ class LiveSession:
         heard_s, played_s = self._capture.origin.mean_s, self._playbacks[0].origin.mean_s
         if heard_s is None or played_s is None:
             return None
-        # Skips still on their way out make this wrong for an instant, not for long.
-        return 1000.0 * (played_s - heard_s - self._skipped / SAMPLE_RATE)
-
-    def _drops(self) -> int:
-        first = self._playbacks[0]
-        return self._capture.gaps + self._catch_ups + first.underruns + first.skips
+        return 1000.0 * (played_s - heard_s)
 
     def _close_streams(self) -> None:
         while self._streams:
             _, stream = self._streams.pop()
             devices.close(stream)
+
+
+def _least_behind(pipeline: Pipeline) -> int:
+    """How far playback must be behind the capture for clean sound to be there [samples].
+
+    A block is asked for at a time, the fade and the filter lie beyond it.
+    """
+    n = round(pipeline.latency_s * SAMPLE_RATE) + BLOCK + _FADE + varispeed.AFTER + 4
+    # Where hops are no whole blocks, one is complete up to a block later than on average.
+    return n + BLOCK if pipeline.burst % BLOCK else n
 
 
 def _hurry() -> None:
@@ -270,49 +343,53 @@ def _hurry() -> None:
 
 
 class _Capture:
-    """The microphone's callback and the ring it fills."""
+    """The microphone's callback and the tape it fills."""
 
-    def __init__(self) -> None:
-        self.ring = Ring(round(_RING_S * SAMPLE_RATE))
+    def __init__(self, clock: Any) -> None:
+        self.tape = Tape(round(_TAPE_S * SAMPLE_RATE))
         self.called_s = float("-inf")
         self.gaps = 0
         self.origin = _Origin()
+        self._clock = clock
+        self._arrival = 0.0, 0  # time of the newest block, and the position after it
         self._age_s = float("inf")  # of the newest block; 0 once the backlog is over
         self._wanted = 0
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._newest_origin_s = float("inf")  # of sample 0, by the least delayed block
         self._origin_s: float | None = None
-        self._lost_before = 0
 
     def callback(self, block: Any, n: int, times: Any, flags: Any) -> None:
-        self.called_s = time.monotonic()
+        self.called_s = self._clock.monotonic()
         age_s = times.currentTime - times.inputBufferAdcTime
         if _STALE_S < age_s < self._age_s:
             self._age_s = age_s
             return
         self._age_s = 0.0
-        first = self.ring.written
-        self.ring.write(block[:, 0])
+        first = self.tape.written
+        self.tape.write(block[:, 0])
+        self._arrival = self.called_s, first + n
         self.origin.add(first, times.inputBufferAdcTime)
         origin_s = times.inputBufferAdcTime - first / SAMPLE_RATE
         self._newest_origin_s = min(self._newest_origin_s, origin_s)
         # One call is enough, so the queue never grows.
-        if self.ring.fill >= self._wanted and self._wake.empty():
+        if self.tape.written >= self._wanted and self._wake.empty():
             self._wake.put(None)
 
-    def wait(self, n: int, timeout_s: float) -> None:
-        """Sleep until ``n`` samples have come (the worker's call): once a hop, not a block."""
-        self._wanted = n
-        if self.ring.fill < n:
+    def position(self, now_s: float) -> float:
+        """Where the microphone is by now [samples]: between two blocks, time tells."""
+        arrived_s, written = self._arrival
+        return written + SAMPLE_RATE * min(max(now_s - arrived_s, 0.0), 2 * BLOCK / SAMPLE_RATE)
+
+    def wait(self, position: int, timeout_s: float) -> None:
+        """Sleep until the samples before ``position`` have come: once a hop, not a block."""
+        self._wanted = position
+        if self.tape.written < position:
             with contextlib.suppress(queue.Empty):
                 self._wake.get(timeout=timeout_s)
 
     def look_for_gap(self) -> None:
         """Count samples the system lost without a word: the clock runs on, the count does not."""
         newest, self._newest_origin_s = self._newest_origin_s, float("inf")
-        if self.ring.lost > self._lost_before:
-            self._lost_before = self.ring.lost
-            self.gaps += 1
         if newest == float("inf"):
             return
         # Clocks that differ by 500 ppm move this by half a millisecond a second.
@@ -322,87 +399,183 @@ class _Capture:
 
 
 class _Playback:
-    """An output's callback, the ring it empties, and what keeps the delay where it belongs."""
+    """An output's callback: where on the tapes it is, and what keeps it there."""
 
-    def __init__(self, name: str, hop: int) -> None:
+    def __init__(
+        self, name: str, capture: _Capture, cleaned: Tape, behind: int, clock: Any
+    ) -> None:
         self.name = name
-        self.ring = Ring(round(_RING_S * SAMPLE_RATE))
+        self.behind = behind
+        """How far behind the capture it must be at least [samples]."""
+        self.coming: tuple[Tape, int] | None = None
+        """Clean sound by another model, and how far behind it must be."""
+        self.muted = False
         self.called_s = float("-inf")
-        self.underruns = self.skips = 0
+        self.played = self.uncleaned = 0
+        """Samples of sound since the start, and those of them that were not cleaned."""
+        self.stops = self.jumps = 0
         self.origin = _Origin()
-        self._hop = hop
+        self.drift = Drift()
+        self._capture = capture
+        self._heard, self._cleaned = capture.tape, cleaned
+        self._clock = clock
         self._margin = round(_MARGIN_S * SAMPLE_RATE)
-        if hop % BLOCK:
-            self._margin += BLOCK  # hops are complete up to a block later than on average
-        self._silence_left: int | None = None  # None: playing, or nothing has come yet
-        self._playing = False
-        self._lowest = self.ring.capacity  # fill left, the least in this second
-        self._watched = 0  # samples played in this second
+        self._tape: Tape | None = None  # that is played; None is silence
+        self._position = 0.0  # of the next sample to play
+        self._loud = 1.0  # of sound that was not cleaned: 0 when muted
+        self._patience_s = _PATIENCE_S
+        self._in_time_s = self._late_s = self._quiet_s = 0.0
+        self._trust_s = _TRUST_S
+        self._since_return_s = _RELAPSE_S
+        self._since_begin_s = 0.0
+
+    @property
+    def is_uncleaned(self) -> bool:
+        """Whether sound goes through as it is, the worker being late."""
+        return self._tape is self._heard
 
     def callback(self, block: Any, n: int, times: Any, flags: Any) -> None:
-        self.called_s = time.monotonic()
+        now_s = self.called_s = self._clock.monotonic()
         out = block[:, 0]
         out[:] = 0.0
-        if not self._playing and not self._ready(n):
+        coming, self.coming = self.coming, None
+        if coming is not None:
+            self._cleaned, self.behind = coming
+        due = self._capture.position(now_s) - self.behind - self._margin
+        if self._tape is None and not self._begin(due, n):
             return
-        self.origin.add(self.ring.taken, times.outputBufferDacTime)
-        if self._playing and self.ring.fill < n:
+        self.origin.add(self._position, times.outputBufferDacTime)
+        jump_s = self.drift.update((due - self._position) / SAMPLE_RATE, n / SAMPLE_RATE)
+        if coming is not None and self._jump(round(due - self._position), out, self._cleaned):
+            return
+        if jump_s and self._jump(round(jump_s * SAMPLE_RATE), out, self._tape):
+            return
+        if self._tape is self._cleaned:
             self._wait(n, times.outputBufferDacTime - times.currentTime - _UNTOUCHED_S)
-        if self.ring.fill < n:
-            self._run_dry(out)
-        elif not self._playing:
-            self._playing = True
-            self._lowest, self._watched = self.ring.capacity, 0
-            self.ring.read(out)
-            out *= np.linspace(0.0, 1.0, n, dtype=np.float32)
-        else:
-            self._play(out)
+        self._play(out)
 
-    def _ready(self, n: int) -> bool:
-        """A margin of silence after the first hop came, so that the next comes in time."""
-        if self.ring.fill == 0:
+    def _begin(self, due: float, n: int) -> bool:
+        """Begin where we would be if we had always played, once there is something to play."""
+        self._late_s += n / SAMPLE_RATE
+        if due < self._position:
+            return False  # heard already, or nothing has come yet
+        self._patience_s -= n / SAMPLE_RATE
+        if not self._holds(self._cleaned, due, n) and (
+            self._patience_s > 0.0 or not self._holds(self._heard, due, n)
+        ):
             return False
-        if self._silence_left is None:
-            # What piled up while this device was starting would stay as delay.
-            self.ring.skip(self.ring.fill - self._hop)
-            self._silence_left = self._margin
-        self._silence_left -= n
-        if self._silence_left > 0:
-            return False
-        self._silence_left = None
+        self._position = float(round(due))
+        self._patience_s = _PATIENCE_S
+        self._since_begin_s = 0.0
+        self.drift.restart(new=True)
         return True
+
+    def _play(self, out: Float) -> None:
+        """The next block, of what is best and there."""
+        n, before = len(out), self._tape
+        tape = self._choose(n)
+        if tape is not None:
+            out[:] = self._sound(tape, self._position, n)
+        if tape is not before:
+            # What ends is only sure to be there for the length of the short fade.
+            hurried = before is not None and tape is not self._cleaned
+            fade = _FADE if hurried else n
+            ending = 0.0 if before is None else self._sound(before, self._position, fade)
+            weights = _rise(fade)
+            out[:fade] = weights * out[:fade] + (1.0 - weights) * ending
+            self._change(tape)
+        if self._tape is self._heard or before is self._heard:
+            out *= np.linspace(self._loud, 0.0 if self.muted else 1.0, n, dtype=np.float32)
+        self._loud = 0.0 if self.muted else 1.0
+        self._go_on(n if tape is not None else _FADE)
+
+    def _choose(self, n: int) -> Tape | None:
+        """Clean sound if it has been in time for a while, else sound as it came, else none."""
+        in_time = self._holds(self._cleaned, self._position, n)
+        if in_time:
+            if 0.0 < self._late_s <= _MARGIN_MAX_S and self.played:
+                grown = self._margin + round(_MARGIN_STEP_S * SAMPLE_RATE)
+                self._margin = min(grown, round(_MARGIN_MAX_S * SAMPLE_RATE))
+            self._late_s = 0.0
+            self._in_time_s += n / SAMPLE_RATE
+            self._rest(n)
+        else:
+            self._late_s += n / SAMPLE_RATE
+            self._in_time_s = self._quiet_s = 0.0
+        if in_time and (not self.is_uncleaned or self._in_time_s >= self._trust_s):
+            return self._cleaned
+        return self._heard if self._holds(self._heard, self._position, n) else None
+
+    def _rest(self, n: int) -> None:
+        """A margin that was not needed for long is delay."""
+        self._quiet_s += n / SAMPLE_RATE
+        if self._quiet_s > _QUIET_S:
+            self._quiet_s = 0.0
+            shrunk = self._margin - round(_MARGIN_STEP_S * SAMPLE_RATE)
+            self._margin = max(shrunk, round(_MARGIN_S * SAMPLE_RATE))
+
+    def _change(self, tape: Tape | None) -> None:
+        if tape is None:
+            self.stops += 1
+        elif tape is self._heard:
+            relapse = self._since_return_s < _RELAPSE_S
+            self._trust_s = min(2.0 * self._trust_s, _TRUST_MAX_S) if relapse else _TRUST_S
+        else:
+            self._since_return_s = 0.0
+        self._tape = tape
+
+    def _jump(self, by: int, out: Float, tape: Tape | None) -> bool:
+        """Go on elsewhere, crossfaded; False where that is not possible now."""
+        n, before = len(out), self._tape
+        if tape is None or before is None or not self._holds(tape, self._position + by, n):
+            return False
+        fade = n if self._holds(before, self._position, n) else _FADE
+        ending = self._sound(before, self._position, fade)
+        if before is self._heard:
+            ending *= self._loud
+        self._position += by
+        out[:] = self._sound(tape, self._position, n)
+        if tape is self._heard:
+            out *= self._loud
+        weights = _rise(fade)
+        out[:fade] = weights * out[:fade] + (1.0 - weights) * ending
+        self._tape = tape
+        # A start finds its place by the first quarter of a second: nobody calls that a loss.
+        self.jumps += self._since_begin_s > _START_S
+        self.drift.restart()
+        self._go_on(n)
+        return True
+
+    def _go_on(self, n: int) -> None:
+        self._position += n * (1.0 + self.drift.speed)
+        self._since_return_s += n / SAMPLE_RATE
+        self._since_begin_s += n / SAMPLE_RATE
+        if self._tape is not None:
+            self.played += n
+            self.uncleaned += n if self.is_uncleaned else 0
+
+    def _holds(self, tape: Tape, position: float, n: int) -> bool:
+        """Whether ``n`` samples can be played at any speed, and a fade after them."""
+        first = int(position)
+        last = int(position + (n + _FADE) * (1.0 + SPEED_LIMIT))
+        return tape.holds(first - varispeed.BEFORE, last + varispeed.AFTER + 1)
+
+    def _sound(self, tape: Tape, position: float, n: int) -> Float:
+        sound = varispeed.read(tape, position, n, self.drift.speed)
+        return np.zeros(n, np.float32) if sound is None else sound
 
     def _wait(self, n: int, at_most_s: float) -> None:
         """Give a late worker the time until this block is due: waiting is no loss yet."""
-        until_s = time.monotonic() + at_most_s
-        while self.ring.fill < n and time.monotonic() < until_s:
-            time.sleep(0.001)
+        until_s = self._clock.monotonic() + at_most_s
+        while (
+            not self._holds(self._cleaned, self._position, n) and self._clock.monotonic() < until_s
+        ):
+            self._clock.sleep(0.001)
 
-    def _play(self, out: Float) -> None:
-        n = len(out)
-        self.ring.read(out)
-        self._lowest = min(self._lowest, self.ring.fill)
-        self._watched += n
-        if self._watched < SAMPLE_RATE:
-            return
-        excess = self._lowest - self._margin
-        self._lowest, self._watched = self.ring.capacity, 0
-        if excess > round(_EXCESS_S * SAMPLE_RATE):
-            self.ring.skip(excess - n)
-            later = np.zeros(n, np.float32)
-            self.ring.read(later)
-            fade = np.linspace(0.0, 1.0, n, dtype=np.float32)
-            out *= 1.0 - fade
-            out += fade * later
-            self.skips += 1
 
-    def _run_dry(self, out: Float) -> None:
-        n = self.ring.read(out)
-        out[:n] *= np.linspace(1.0, 0.0, n, dtype=np.float32)
-        self.underruns += 1
-        self._playing = False
-        grown = self._margin + round(_MARGIN_STEP_S * SAMPLE_RATE)
-        self._margin = min(grown, round(_MARGIN_MAX_S * SAMPLE_RATE))
+def _rise(n: int) -> Float:
+    """Weights (n,) from 0 to 1 that begin and end level."""
+    return (0.5 - 0.5 * np.cos(np.pi * (np.arange(n) + 0.5) / n)).astype(np.float32)
 
 
 class _Origin:
@@ -416,7 +589,7 @@ class _Origin:
         self.mean_s: float | None = None
         """None before the first callback [s]."""
 
-    def add(self, index: int, time_s: float) -> None:
+    def add(self, index: float, time_s: float) -> None:
         origin_s = time_s - index / SAMPLE_RATE
         if self.mean_s is None:
             self.mean_s = origin_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -57,6 +57,23 @@ class Failing:
         self.calls += 1
         if call in self._at:
             raise ModelError(f"call {call} failed")
+        return self._network(noisy_db, state)
+
+
+class Slow:
+    """Another estimator that takes ``cost_s`` for a frame, by whatever spends time."""
+
+    def __init__(self, network: Estimator, spend: Callable[[float], object]) -> None:
+        self.spec = network.spec
+        self.cost_s = 0.0
+        self._network = network
+        self._spend = spend
+
+    def initial_state(self) -> State:
+        return self._network.initial_state()
+
+    def __call__(self, noisy_db: Float, state: State) -> Estimate:
+        self._spend(self.cost_s * len(noisy_db))
         return self._network(noisy_db, state)
 
 

@@ -1,0 +1,108 @@
+"""Two clocks that differ, and a playback that stays as far behind the capture as it should.
+
+A microphone and an output each count samples by a quartz of their own; ±100 ppm are usual,
+and after an hour that is a third of a second. So playback reads a little faster or slower,
+by a proportional-integral control as in Adriaensen, "Controlling adaptive resampling"
+(Linux Audio Conference 2012); a large error, which only a stall leaves, is jumped over.
+Not here: how sound is read at another speed (``varispeed``), who reads it (``live``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+SPEED_LIMIT = 0.002
+"""Most that playback is faster or slower: 3.5 cent, which nobody hears."""
+
+# Callbacks come milliseconds early or late, by patterns that repeat within a second.
+_SMOOTHING_S = 2.0
+# A loop of two equal poles: a sudden drift of 500 ppm moves it by 1.8 ms at most.
+_POLE_HZ = 0.1
+_PROPORTIONAL = 2.0 * _POLE_HZ
+_INTEGRAL = _POLE_HZ**2
+# Within this nothing is done, and sound stays bit for bit what it was: too little behind
+# ends in a gap, too much is delay that nobody notices.
+_LEAST_S, _MOST_S = -0.0025, 0.004
+# Clocks that differ by less than can be told: the control rests again.
+_ALIKE = 4e-6
+_SETTLED_S = 0.0005
+_REST_AFTER_S = 30.0
+# An error that has stayed above this for so many callbacks was no jitter.
+_JUMP_S = 0.010
+_JUMP_OF_A_START_S = 0.001
+_WATCHED = 25
+# So much is no jitter of anything: a machine that stood still.
+_FAR_S, _WATCHED_FAR = 0.1, 5
+
+
+class Drift:
+    """Decides how fast to play.
+
+    ``speed`` is what to play with: 0.001 is a thousandth faster than it was captured.
+    ``excess_s`` is the smoothed error: how much further behind playback is than it should be.
+    """
+
+    def __init__(self) -> None:
+        self.speed = 0.0
+        self._learnt = 0.0  # what the clocks differ by
+        self._engaged = False
+        self.restart(new=True)
+
+    def restart(self, new: bool = False) -> None:
+        """Forget the error, not the clocks: playback begins anew, or jumped."""
+        self.excess_s = 0.0
+        self._seen_s = self._quiet_s = 0.0
+        self._far = 0
+        self._recent: deque[float] = deque(maxlen=_WATCHED)
+        self._jump_s = _JUMP_OF_A_START_S if new else _JUMP_S
+
+    def update(self, excess_s: float, elapsed_s: float) -> float:
+        """Take note of one measurement.
+
+        Parameters
+        ----------
+        excess_s : how much further behind than it should be, this time [s]
+        elapsed_s : since the one before [s]
+
+        Returns
+        -------
+        how far to jump ahead now [s], 0 nearly always; after a jump comes a ``restart``
+        """
+        self._seen_s += elapsed_s
+        share = max(elapsed_s / _SMOOTHING_S, elapsed_s / self._seen_s)
+        self.excess_s += share * (excess_s - self.excess_s)
+        self._recent.append(excess_s)
+        self._far = self._far + 1 if abs(excess_s) > _FAR_S else 0
+        jump_s = self._jump()
+        self._steer(elapsed_s)
+        return jump_s
+
+    def _jump(self) -> float:
+        recent = self._recent
+        if self._far > _WATCHED_FAR:
+            return recent[-1]
+        if len(recent) < _WATCHED:
+            return 0.0
+        limit_s = self._jump_s
+        self._jump_s = _JUMP_S
+        if min(recent) > limit_s or max(recent) < -limit_s:
+            return sum(recent) / len(recent)
+        mean_s = sum(recent) / len(recent)
+        # A start is off by the jitter of one callback; its mean is known by now.
+        return mean_s if abs(mean_s) > limit_s and limit_s < _JUMP_S else 0.0
+
+    def _steer(self, elapsed_s: float) -> None:
+        error_s = self.excess_s
+        if not self._engaged:
+            self._engaged = self._seen_s > _SMOOTHING_S and not _LEAST_S < error_s < _MOST_S
+        if not self._engaged:
+            self.speed = 0.0
+            return
+        learnt = self._learnt + _INTEGRAL * error_s * elapsed_s
+        self._learnt = min(max(learnt, -SPEED_LIMIT), SPEED_LIMIT)
+        speed = self._learnt + _PROPORTIONAL * error_s
+        self.speed = min(max(speed, -SPEED_LIMIT), SPEED_LIMIT)
+        calm = abs(error_s) < _SETTLED_S and abs(self._learnt) < _ALIKE
+        self._quiet_s = self._quiet_s + elapsed_s if calm else 0.0
+        if self._quiet_s > _REST_AFTER_S:
+            self._engaged, self._learnt, self.speed, self._quiet_s = False, 0.0, 0.0, 0.0

@@ -1,0 +1,219 @@
+"""Two clocks, hours of them: the delay stays, nothing runs dry, and a tone stays a tone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.devices import SAMPLE_RATE
+from engine.drift import SPEED_LIMIT, Drift
+from engine.live import LiveSession
+from engine.spec import ModelSpec
+from tests.engine.two_clocks import TwoClocks, artefacts_db, largest_bend
+from tests.estimators import Slow, Steady
+from tests.onnx_models import CLASSIC, FULLBAND
+
+BLOCK_S = 0.01
+
+
+def hold(drift: Drift, clocks: float, seconds: float, excess_s: float = 0.0) -> list[float]:
+    """Errors over time [s] when the clocks differ by a share of ``clocks`` and jumps are made."""
+    errors = []
+    for _ in range(round(seconds / BLOCK_S)):
+        jump_s = drift.update(excess_s, BLOCK_S)
+        if jump_s:
+            excess_s -= jump_s
+            drift.restart()
+        excess_s += BLOCK_S * (clocks - drift.speed)
+        errors.append(excess_s)
+    return errors
+
+
+@pytest.mark.parametrize("ppm", [-1000, -500, -50, -10, 10, 50, 500, 1000])
+def test_any_drift_is_learnt_and_held(ppm: float) -> None:
+    drift = Drift()
+    errors = hold(drift, 1e-6 * ppm, 1200.0)
+    assert max(map(abs, errors)) < 0.010
+    assert abs(errors[-1]) < 1e-4
+    assert drift.speed == pytest.approx(1e-6 * ppm, abs=1e-6)
+
+
+def test_equal_clocks_are_left_alone() -> None:
+    drift = Drift()
+    hold(drift, 0.0, 1.0)  # a start is put right to the millisecond
+    assert hold(drift, 0.0, 60.0, excess_s=0.002)[-1] == 0.002
+    assert drift.speed == 0.0
+    assert drift.excess_s == pytest.approx(0.002)
+
+
+def test_a_drift_that_ends_lets_the_control_rest() -> None:
+    drift = Drift()
+    hold(drift, 2e-4, 120.0)
+    assert drift.speed > 1e-4
+    hold(drift, 0.0, 300.0)
+    assert drift.speed == 0.0
+
+
+@pytest.mark.parametrize("excess_s", [5.0, 0.3, 0.03, -0.03, -0.3])
+def test_what_a_stall_left_is_jumped_over_within_a_second(excess_s: float) -> None:
+    drift = Drift()
+    hold(drift, 0.0, 10.0)
+    assert abs(hold(drift, 0.0, 1.0, excess_s)[-1]) < 0.001
+
+
+def test_one_late_callback_changes_nothing() -> None:
+    drift = Drift()
+    hold(drift, 0.0, 10.0)
+    for _ in range(3):
+        assert drift.update(0.2, BLOCK_S) == 0.0
+    assert hold(drift, 0.0, 10.0)[-1] == 0.0
+
+
+def test_the_pitch_is_never_changed_audibly() -> None:
+    drift = Drift()
+    hold(drift, 0.1, 30.0)
+    assert abs(drift.speed) <= SPEED_LIMIT
+
+
+# The session itself, with both clocks simulated
+
+
+@pytest.mark.parametrize(
+    ("spec", "ppm"),
+    [(FULLBAND, -500.0), (FULLBAND, 500.0), (CLASSIC, -200.0), (CLASSIC, 200.0)],
+    ids=lambda of: of.name if isinstance(of, ModelSpec) else f"{of:+.0f}",
+)
+def test_minutes_of_drift_leave_delay_and_tone(spec: ModelSpec, ppm: float) -> None:
+    """The table of docs/reliability.md has the eight hours."""
+    world = TwoClocks(Steady(spec), ppm)
+    world.run(1.0)
+    playback = world.session._playbacks[0]
+    stops = playback.stops
+    world.run(59.0)
+    off_ms = np.array(world.delays_ms) - np.array(world.targets_ms)
+    assert np.abs(off_ms).max() < 10.0
+    assert (playback.stops, playback.uncleaned, world.device_underruns) == (stops, 0, 0)
+    assert playback.drift.speed == pytest.approx(1e-6 * ppm, abs=60e-6)
+    assert world.heard is not None
+    assert artefacts_db(np.concatenate(world.heard)[-4 * SAMPLE_RATE :]) < -70.0
+    status = world.session.status()
+    assert status.drops == 0
+    assert status.delay_ms is not None
+    # The simulated input and output know their own lateness to the sample.
+    assert status.delay_ms == pytest.approx(world.delays_ms[-1], abs=1.0)
+
+
+def halved() -> Steady:
+    """What is clean is half as loud: what passes uncleaned shows."""
+    return Steady(FULLBAND, gain=0.5)
+
+
+def heard(world: TwoClocks, last_s: float) -> np.ndarray:
+    assert world.heard is not None
+    return np.concatenate(world.heard)[-round(last_s * SAMPLE_RATE) :]
+
+
+def test_a_stopped_worker_costs_neither_delay_nor_continuity() -> None:
+    world = TwoClocks(halved(), 0.0)
+    world.run(10.0)
+    world.worker_free_s = world.monotonic() + 5.0
+    world.run(4.0)
+    assert world.session.status().fault is not None
+    assert np.abs(heard(world, 1.0)).max() > 0.49  # as it came
+    world.run(2.0)
+    status = world.session.status()
+    assert status.fault is None
+    assert status.drops == 0
+    assert 4.5 < status.uncleaned_s < 5.5
+    assert np.abs(heard(world, 0.5)).max() < 0.26
+    off_ms = np.array(world.delays_ms) - np.array(world.targets_ms)
+    assert np.abs(off_ms).max() < 10.0
+    assert largest_bend(heard(world, 15.0)) < 1.1
+
+
+def test_a_machine_that_stood_still_is_back_at_its_delay() -> None:
+    world = TwoClocks(halved(), 0.0)
+    world.run(10.0)
+    world.machine_free_s = world.monotonic() + 5.0
+    world.run(5.0)
+    world.delays_ms.clear()
+    world.targets_ms.clear()
+    world.run(5.0)
+    off_ms = np.array(world.delays_ms) - np.array(world.targets_ms)
+    assert np.abs(off_ms[-100:]).max() < 10.0
+    # Of 5 s that nobody could play, less than a tenth is played late.
+    assert (np.abs(off_ms) > 10.0).sum() < 50
+    status = world.session.status()
+    assert status.fault is None
+    # What the device lacked while nothing ran is silence; ours is continuous around it.
+    assert largest_bend(heard(world, 5.0)) < 1.1
+
+
+def test_an_overloaded_worker_does_not_flap() -> None:
+    """Twice as slow as it may be, for half a minute: few changes, and steady once it can."""
+    network = Slow(halved(), lambda seconds: world.spend(seconds))
+    world = TwoClocks(network, 0.0)
+    world.run(10.0)
+    changes = count_changes(world.session)
+    network.cost_s = 0.02
+    world.run(30.0)
+    assert world.session.status().fault is not None
+    # Each return is trusted half as soon as the one before.
+    assert len(changes) < 25
+    network.cost_s = 0.0
+    world.run(10.0)
+    assert world.session.status().fault is None
+    assert np.abs(heard(world, 1.0)).max() < 0.26
+    assert largest_bend(heard(world, 45.0)) < 1.1
+
+
+def count_changes(session: LiveSession) -> list[object]:
+    changes: list[object] = []
+    playback = session._playbacks[0]
+    change = playback._change
+
+    def counted(tape: object) -> None:
+        changes.append(tape)
+        change(tape)  # type: ignore[arg-type]
+
+    playback._change = counted  # type: ignore[method-assign,assignment]
+    return changes
+
+
+def test_another_model_takes_over_while_the_sound_goes_on() -> None:
+    world = TwoClocks(Steady(FULLBAND, gain=0.5), 0.0)
+    world.run(10.0)
+    fast_ms = world.delays_ms[-1]
+    world.session.replace(Steady(CLASSIC, gain=0.25))
+    world.run(5.0)
+    assert world.delays_ms[-1] > fast_ms + 50.0
+    assert abs(world.delays_ms[-1] - world.targets_ms[-1]) < 10.0
+    assert np.abs(heard(world, 1.0)).max() == pytest.approx(0.125, abs=0.005)
+    world.session.replace(Steady(FULLBAND, gain=0.5))
+    world.run(5.0)
+    assert abs(world.delays_ms[-1] - fast_ms) < 10.0
+    assert np.abs(heard(world, 1.0)).max() == pytest.approx(0.25, abs=0.005)
+    assert largest_bend(heard(world, 20.0)) < 1.1
+    assert world.session._playbacks[0].stops == 0
+
+
+def test_muted_is_silent_even_when_the_worker_stands_still() -> None:
+    world = TwoClocks(halved(), 0.0)
+    world.run(5.0)
+    world.worker_free_s = world.monotonic() + 5.0
+    world.run(2.0)
+    assert np.abs(heard(world, 1.0)).max() > 0.49
+    knobs = type(world.session.knobs)(muted=True)
+    world.session.knobs = knobs
+    world.run(1.0)
+    assert not heard(world, 0.9).any()
+    assert largest_bend(heard(world, 4.0)) < 1.1
+
+
+def test_the_same_seed_is_the_same_run() -> None:
+    runs = []
+    for _ in range(2):
+        world = TwoClocks(Steady(FULLBAND), 100.0, seed=7)
+        world.run(3.0)
+        runs.append(heard(world, 3.0))
+    np.testing.assert_array_equal(*runs)
