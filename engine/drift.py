@@ -22,15 +22,16 @@ _PROPORTIONAL = 2.0 * _POLE_HZ
 _INTEGRAL = _POLE_HZ**2
 # Within this nothing is done, and sound stays bit for bit what it was: too little behind
 # ends in a gap, too much is delay that nobody notices.
-_LEAST_S, _MOST_S = -0.0025, 0.004
+_LEAST_S, _MOST_S = -0.005, 0.005
 # Clocks that differ by less than can be told: the control rests again.
 _ALIKE = 4e-6
 _SETTLED_S = 0.0005
 _REST_AFTER_S = 30.0
 # An error that has stayed above this for so many callbacks was no jitter.
 _JUMP_S = 0.010
-_JUMP_OF_A_START_S = 0.001
 _WATCHED = 25
+# By then a start has settled, and its mean is known better than by the one callback it began at.
+_START_S, _JUMP_OF_A_START_S = 1.0, 0.001
 # So much is no jitter of anything: a machine that stood still.
 _FAR_S, _WATCHED_FAR = 0.1, 5
 
@@ -54,7 +55,7 @@ class Drift:
         self._seen_s = self._quiet_s = 0.0
         self._far = 0
         self._recent: deque[float] = deque(maxlen=_WATCHED)
-        self._jump_s = _JUMP_OF_A_START_S if new else _JUMP_S
+        self._starts = new
 
     def update(self, excess_s: float, elapsed_s: float) -> float:
         """Take note of one measurement.
@@ -83,13 +84,13 @@ class Drift:
             return recent[-1]
         if len(recent) < _WATCHED:
             return 0.0
-        limit_s = self._jump_s
-        self._jump_s = _JUMP_S
-        if min(recent) > limit_s or max(recent) < -limit_s:
-            return sum(recent) / len(recent)
         mean_s = sum(recent) / len(recent)
-        # A start is off by the jitter of one callback; its mean is known by now.
-        return mean_s if abs(mean_s) > limit_s and limit_s < _JUMP_S else 0.0
+        if min(recent) > _JUMP_S or max(recent) < -_JUMP_S:
+            return mean_s
+        if self._starts and self._seen_s > _START_S:
+            self._starts = False
+            return mean_s if abs(mean_s) > _JUMP_OF_A_START_S else 0.0
+        return 0.0
 
     def _steer(self, elapsed_s: float) -> None:
         error_s = self.excess_s

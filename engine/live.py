@@ -45,15 +45,17 @@ _TAPE_S = 4.0
 # A stream begins with a backlog of the time before anybody listened (up to 0.6 s on
 # PulseAudio, measured): its blocks are older than this, and each younger than the last.
 _STALE_S = 0.05
-# What lies ready beyond the least that must: covers the usual jitter of callbacks (3 ms to
-# 5 ms, measured). Each sound that came too late for it adds to it, each quiet minute takes off.
-_MARGIN_S = 0.010
+# Sound may be handed to a device until this long before the device needs it, so what it
+# buffers (30 ms) covers the jitter of callbacks: playback waits for a late worker. Less than
+# nothing lies ready here at first; each sound that came too late even so adds to it, and a
+# minute in which more was to spare than that takes it off again, after each a longer time.
+_UNTOUCHED_S = 0.010
+# Rather than fall silent, playback waits for sound of any kind until this long before.
+_LAST_S = 0.004
+_MARGIN_S = -0.004
 _MARGIN_STEP_S = 0.005
 _MARGIN_MAX_S = 0.060
-_QUIET_S = 60.0
-# Rare jitter (25 ms a minute, measured) is covered by waiting, while at least this much
-# of earlier sound has still to be played.
-_UNTOUCHED_S = 0.010
+_QUIET_S, _QUIET_MAX_S = 60.0, 3600.0
 # Always ready beyond what is played, to fade into other sound: long enough not to click.
 _FADE = 96
 # Clean sound is taken up again when it has been in time for so long: each relapse doubles it.
@@ -61,7 +63,7 @@ _TRUST_S, _TRUST_MAX_S = 0.1, 5.0
 _RELAPSE_S = 10.0
 # Playback begins without clean sound when there is none after this.
 _PATIENCE_S = 0.5
-_START_S = 0.5
+_START_S = 1.5
 _ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
 _NICE = -11  # what PulseAudio gives itself
 # A worker further behind than this would clean what has been played long since.
@@ -274,6 +276,8 @@ class LiveSession:
                 self.excerpt.add(block, self._at, cleaned, self._cleaned.written)
             self._at += n
             self._cleaned.write(cleaned)
+            for playback in self._playbacks:
+                playback.tell()
         self._worker_s = time.thread_time()
         if coming is not None:
             for playback in self._playbacks:
@@ -425,6 +429,10 @@ class _Playback:
         self._loud = 1.0  # of sound that was not cleaned: 0 when muted
         self._patience_s = _PATIENCE_S
         self._in_time_s = self._late_s = self._quiet_s = 0.0
+        self._spare_s = float("inf")  # least time to spare before sound is late, of late
+        self._quiet_wanted_s = _QUIET_S
+        self._waits = self._near = False
+        self._came: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._trust_s = _TRUST_S
         self._since_return_s = _RELAPSE_S
         self._since_begin_s = 0.0
@@ -450,8 +458,11 @@ class _Playback:
             return
         if jump_s and self._jump(round(jump_s * SAMPLE_RATE), out, self._tape):
             return
-        if self._tape is self._cleaned:
-            self._wait(n, times.outputBufferDacTime - times.currentTime - _UNTOUCHED_S)
+        due_s = now_s + times.outputBufferDacTime - times.currentTime
+        self._near = self._nears(n, due_s - _UNTOUCHED_S - now_s)
+        if self._tape is self._cleaned or (self._near and self._in_time_s >= self._trust_s):
+            self._wait(self._cleaned, n, due_s - _UNTOUCHED_S)
+        self._wait(self._heard, n, due_s - _LAST_S)
         self._play(out)
 
     def _begin(self, due: float, n: int) -> bool:
@@ -491,28 +502,37 @@ class _Playback:
 
     def _choose(self, n: int) -> Tape | None:
         """Clean sound if it has been in time for a while, else sound as it came, else none."""
-        in_time = self._holds(self._cleaned, self._position, n)
+        there = self._holds(self._cleaned, self._position, n)
+        in_time = there or (self.is_uncleaned and self._near)
         if in_time:
             if 0.0 < self._late_s <= _MARGIN_MAX_S and self.played:
-                grown = self._margin + round(_MARGIN_STEP_S * SAMPLE_RATE)
-                self._margin = min(grown, round(_MARGIN_MAX_S * SAMPLE_RATE))
+                self._grow()
             self._late_s = 0.0
             self._in_time_s += n / SAMPLE_RATE
             self._rest(n)
         else:
             self._late_s += n / SAMPLE_RATE
             self._in_time_s = self._quiet_s = 0.0
-        if in_time and (not self.is_uncleaned or self._in_time_s >= self._trust_s):
+        if there and (not self.is_uncleaned or self._in_time_s >= self._trust_s):
             return self._cleaned
         return self._heard if self._holds(self._heard, self._position, n) else None
+
+    def _grow(self) -> None:
+        """Sound came too late: leave more time for it, and longer."""
+        if self.drift.excess_s < -0.5 * _MARGIN_STEP_S:
+            return  # what was added before has still to take effect
+        grown = self._margin + round(_MARGIN_STEP_S * SAMPLE_RATE)
+        self._margin = min(grown, round(_MARGIN_MAX_S * SAMPLE_RATE))
+        self._quiet_wanted_s = min(2.0 * self._quiet_wanted_s, _QUIET_MAX_S)
 
     def _rest(self, n: int) -> None:
         """A margin that was not needed for long is delay."""
         self._quiet_s += n / SAMPLE_RATE
-        if self._quiet_s > _QUIET_S:
-            self._quiet_s = 0.0
-            shrunk = self._margin - round(_MARGIN_STEP_S * SAMPLE_RATE)
-            self._margin = max(shrunk, round(_MARGIN_S * SAMPLE_RATE))
+        if self._quiet_s > self._quiet_wanted_s:
+            if self._spare_s > 2.0 * _MARGIN_STEP_S:
+                shrunk = self._margin - round(_MARGIN_STEP_S * SAMPLE_RATE)
+                self._margin = max(shrunk, round(_MARGIN_S * SAMPLE_RATE))
+            self._quiet_s, self._spare_s = 0.0, float("inf")
 
     def _change(self, tape: Tape | None) -> None:
         if tape is None:
@@ -540,8 +560,8 @@ class _Playback:
         weights = _rise(fade)
         out[:fade] = weights * out[:fade] + (1.0 - weights) * ending
         self._tape = tape
-        # A start finds its place by the first quarter of a second: nobody calls that a loss.
-        self.jumps += self._since_begin_s > _START_S
+        # A start finds its place after a second: nobody calls that a loss.
+        self.jumps += self._since_begin_s > _START_S or abs(by) > BLOCK
         self.drift.restart()
         self._go_on(n)
         return True
@@ -560,17 +580,43 @@ class _Playback:
         last = int(position + (n + _FADE) * (1.0 + SPEED_LIMIT))
         return tape.holds(first - varispeed.BEFORE, last + varispeed.AFTER + 1)
 
+    def _nears(self, n: int, wait_s: float) -> bool:
+        """Whether clean sound is there, or would likely be if half the time left were waited."""
+        shift = round(0.5 * max(wait_s, 0.0) * SAMPLE_RATE)
+        return self._holds(self._cleaned, self._position - shift, n)
+
     def _sound(self, tape: Tape, position: float, n: int) -> Float:
         sound = varispeed.read(tape, position, n, self.drift.speed)
         return np.zeros(n, np.float32) if sound is None else sound
 
-    def _wait(self, n: int, at_most_s: float) -> None:
-        """Give a late worker the time until this block is due: waiting is no loss yet."""
-        until_s = self._clock.monotonic() + at_most_s
-        while (
-            not self._holds(self._cleaned, self._position, n) and self._clock.monotonic() < until_s
-        ):
-            self._clock.sleep(0.001)
+    def _wait(self, tape: Tape, n: int, until_s: float) -> None:
+        """Give who is late the time until this block is due: waiting is no loss yet."""
+        waited = False
+        while not self._holds(tape, self._position, n):
+            left_s = until_s - self._clock.monotonic()
+            if left_s <= 0.0:
+                return
+            waited = self._waits = True
+            # Told between the two looks: asks again, so nothing is missed for long.
+            self._sleep(min(left_s, 0.005))
+        self._waits = False
+        if tape is self._cleaned:
+            ready_s = (tape.written - self._position - n) / SAMPLE_RATE
+            spare_s = until_s - self._clock.monotonic() + (0.0 if waited else ready_s)
+            self._spare_s = min(self._spare_s, spare_s)
+
+    def tell(self) -> None:
+        """Clean sound has come (the worker's call)."""
+        if self._waits and self._came.empty():
+            self._came.put(None)
+
+    def _sleep(self, at_most_s: float) -> None:
+        """Until there is clean sound; a simulated clock knows itself what comes meanwhile."""
+        if self._clock is not time:
+            self._clock.sleep(at_most_s)
+            return
+        with contextlib.suppress(queue.Empty):
+            self._came.get(timeout=at_most_s)
 
 
 def _rise(n: int) -> Float:

@@ -111,6 +111,9 @@ class TwoClocks:
         """Until when nothing runs at all."""
         self._cleaning = False
         self.sound = self._tone
+        # A whole number of periods and of blocks in a second.
+        second = 2.0 * np.pi * TONE_HZ * np.arange(SAMPLE_RATE) / SAMPLE_RATE
+        self._second = (0.5 * np.sin(second)).astype(np.float32).reshape(-1, BLOCK)
         self.heard: list[Float] | None = []
         """What was played; None to keep none."""
         self.delays_ms: list[float] = []
@@ -125,7 +128,8 @@ class TwoClocks:
 
     def sleep(self, seconds: float) -> None:
         """Let everybody else go on (the playback's call)."""
-        self._run_until(self._now_s + seconds, playing=True)
+        end_s = self._now_s + min(seconds, 0.001)
+        self._run_until(end_s, playing=True)
 
     # The world
 
@@ -226,9 +230,7 @@ class TwoClocks:
         self._at(max(self._slot() - OUTPUT_S + self._late(), self._now_s), self._play)
 
     def _tone(self, first: int) -> Float:
-        step = 2.0 * np.pi * TONE_HZ / SAMPLE_RATE
-        phase = (first * step) % (2.0 * np.pi)
-        return (0.5 * np.sin(phase + step * np.arange(BLOCK))).astype(np.float32)
+        return self._second[first // BLOCK % len(self._second)]
 
 
 def artefacts_db(sound: Float) -> float:
