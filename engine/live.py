@@ -64,6 +64,8 @@ _RELAPSE_S = 10.0
 # Playback begins without clean sound when there is none after this.
 _PATIENCE_S = 0.5
 _START_S = 1.5
+# What is told of the delay counts as right when sound has run for so long.
+_WITNESS_S = 2.5
 _ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
 _NICE = -11  # what PulseAudio gives itself
 # A worker further behind than this would clean what has been played long since.
@@ -435,7 +437,7 @@ class _Playback:
         self._came: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._trust_s = _TRUST_S
         self._since_return_s = _RELAPSE_S
-        self._since_begin_s = 0.0
+        self._since_begin_s = self._told_s = 0.0
 
     @property
     def is_uncleaned(self) -> bool:
@@ -453,7 +455,7 @@ class _Playback:
         if self._tape is None and not self._begin(due, n):
             return
         self.origin.add(self._position, times.outputBufferDacTime)
-        jump_s = self.drift.update((due - self._position) / SAMPLE_RATE, n / SAMPLE_RATE)
+        jump_s = self.drift.update(self._excess_s(due), n / SAMPLE_RATE)
         if coming is not None and self._jump(round(due - self._position), out, self._cleaned):
             return
         if jump_s and self._jump(round(jump_s * SAMPLE_RATE), out, self._tape):
@@ -464,6 +466,26 @@ class _Playback:
             self._wait(self._cleaned, n, due_s - _UNTOUCHED_S)
         self._wait(self._heard, n, due_s - _LAST_S)
         self._play(out)
+
+    def _excess_s(self, due: float) -> float:
+        """How much further behind than it should be, as far as two witnesses agree.
+
+        PulseAudio calls earlier and earlier while its buffer fills, and PipeWire tells times
+        that wander by 25 ms (both measured, with the sound itself steady). Clocks that differ
+        show in both: in when the callbacks come, and in what they are told.
+        """
+        by_arrival_s = (due - self._position) / SAMPLE_RATE
+        heard_s, played_s = self._capture.origin.mean_s, self.origin.mean_s
+        if heard_s is None or played_s is None:
+            return by_arrival_s
+        told_s = played_s - heard_s - (self.behind + self._margin) / SAMPLE_RATE
+        if self._since_begin_s < _WITNESS_S:
+            self._told_s = told_s - self.drift.excess_s
+            return by_arrival_s
+        by_clock_s = told_s - self._told_s
+        if by_arrival_s * by_clock_s <= 0.0:
+            return 0.0
+        return min(by_arrival_s, by_clock_s, key=abs)
 
     def _begin(self, due: float, n: int) -> bool:
         """Begin where we would be if we had always played, once there is something to play."""
