@@ -233,10 +233,15 @@ def unheard(call: Call, mischief: Callable[[], object]) -> None:
     """Do mischief; assert that the sound is as good as before it, and everybody else is served.
 
     The machine may be busy with others: what they do to the sound is in the quiet part too.
-    A hiccup of our own making comes again each time.
+    A hiccup of our own making comes again each time. A machine that has no second without one
+    by itself cannot judge; that everybody is served is asserted on any.
     """
+    judged = 0
     for attempt in range(5):
         quiet = listened(call, lambda: time.sleep(6.0 + 10 * MINUTES))
+        judged += quiet[0] < 60
+        if attempt >= 2 and not judged:
+            pytest.skip("the machine is too busy to tell our hiccups from its own")
         before = call.process.memory_info().rss, call.process.num_fds()
         threads = call.process.num_threads()
         with Polite(call) as polite:
