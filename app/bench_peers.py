@@ -21,7 +21,8 @@ from app.bench import Contender, Cost, compare, machine, ours
 from app.example import noisy_voice
 from app.training import MissingPackages
 from engine.devices import SAMPLE_RATE
-from engine.network import Network, find
+from engine.network import find
+from engine.trial import open_network
 
 if TYPE_CHECKING:
     from training.score_tables import Clip
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     paths = {path.stem: path for path in sorted(models.FOLDER.glob("*.onnx"))}
     asked = find(args.model, models.FOLDER)
     paths.setdefault(asked.stem, asked)
-    networks = {name: Network(path, "cpu") for name, path in paths.items()}
+    networks = {name: open_network(str(path), models.FOLDER, "cpu") for name, path in paths.items()}
     others = installed()
     systems: dict[str, Any] = {UNPROCESSED: (Unprocessed(), None)}
     systems |= {name: (ModelFile(path), None) for name, path in paths.items()}

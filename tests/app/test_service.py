@@ -136,6 +136,21 @@ def test_a_speaker_side_that_fails_says_so_and_tries_again(service, monkeypatch)
     assert not service.speakers._thread.is_alive()
 
 
+def test_the_provider_that_serves_now_is_told(service, tmp_path, monkeypatch, capsys):
+    """Not the one that served when the devices were opened."""
+    choice = service._network._choice
+    choice.serving = choice.serving._replace(name="cuda")
+    assert service.answer({"do": "status"})["provider"] == "cuda"
+    choice.serving = choice.serving._replace(name="cpu")
+    choice.note = "cuda failed while it ran, the CPU goes on: an illegal memory access"
+    told = service.answer({"do": "status"})
+    assert (told["provider"], told["provider_note"]) == ("cpu", choice.note)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with ControlServer(service.answer, service.picture):
+        assert main(["status"]) == 0
+    assert choice.note in capsys.readouterr().out.splitlines()
+
+
 def test_commands_reach_the_session(service, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with ControlServer(service.answer, service.picture):

@@ -30,7 +30,7 @@ pytestmark = [
 FOUND = Path(__file__).parent / "found"
 
 
-@pytest.mark.parametrize(("target", "share_s"), [("models", 6.0), ("specs", 1.0)])
+@pytest.mark.parametrize(("target", "share_s"), [("models", 4.0), ("specs", 0.5)])
 def test_whatever_a_file_holds_it_is_a_model_or_a_refusal(
     target: str, share_s: float, tmp_path: Path
 ) -> None:

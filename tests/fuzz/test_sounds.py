@@ -22,7 +22,7 @@ READERS = ("files", "recordings", "tracks")
 
 
 @pytest.mark.parametrize(
-    ("target", "share_s"), [("files", 5.0), ("recordings", 2.0), ("tracks", 2.0)]
+    ("target", "share_s"), [("files", 3.0), ("recordings", 1.0), ("tracks", 1.0)]
 )
 def test_whatever_a_file_holds_it_is_sound_or_a_refusal(
     target: str, share_s: float, tmp_path: Path
