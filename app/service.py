@@ -25,6 +25,7 @@ import models
 from app.audience import Audience
 from app.columns import ROWS, byte, rows_of
 from app.excerpts import REQUESTS, Excerpts
+from app.second_ear import SecondEar
 from app.speakers import SpeakerSide, SpeakerWishes, speaker_output
 from app.watch import TICK_S, Patience, Watch
 from engine import devices
@@ -90,7 +91,7 @@ class Service:
         self._source: Key | None = None  # that was opened, while it is there
         self._monitor: Key | None = None
         self._census, self._routes = devices.Census(), devices.Routes()
-        self._audience = Audience()
+        self._audience, self._second_ear = Audience(), SecondEar()
         self._watch, self._patience = Watch(), Patience()
         self._lost_s: float | None = None  # since when the sound is away; None: it is there
         self._tries = self._recoveries = 0
@@ -323,7 +324,7 @@ class Service:
             trouble = self._watch.look(session)
             if trouble is None:
                 self._look(session, report)
-                trouble = self._changed()
+                trouble = self._changed() or self._deaf(session)
             if trouble is not None:
                 self._lose(trouble)
         if self._lost_s is not None and self._tries:
@@ -386,6 +387,13 @@ class Service:
                     self._census.take_back(strays)
         except DeviceError as error:
             return str(error)
+        return None
+
+    def _deaf(self, session: LiveSession) -> str | None:
+        """Whether the microphone sounds and the session does not hear it."""
+        source = self._about["input"]
+        if self._second_ear.look(source, session.deaf_s()):
+            return f"{source} does not reach us"
         return None
 
     def _without_source(self, problem: str) -> str | None:
@@ -500,6 +508,7 @@ class Service:
         return False
 
     def _forget(self) -> None:
+        self._second_ear.rest()
         self._session = self._status = None
 
 

@@ -312,6 +312,16 @@ class LiveSession:
         called_s = min(self._capture.called_s, *(p.called_s for p in self._playbacks))
         return self._clock.monotonic() - called_s
 
+    def deaf_s(self) -> float:
+        """How long the microphone has given nothing but digital silence, after it gave sound [s].
+
+        0 before the first sound, and while nothing is captured.
+        """
+        called_s, sounded_s = self._capture.called_s, self._capture.sounded_s
+        if sounded_s is None or self._clock.monotonic() - called_s > _SILENT_DEVICE_S:
+            return 0.0
+        return called_s - sounded_s
+
     def _state(self, now: float) -> str:
         if self._playbacks[0].played and self.silent_s() < _SILENT_DEVICE_S:
             return "running"
@@ -354,6 +364,7 @@ class _Capture:
     def __init__(self, clock: Any) -> None:
         self.tape = Tape(round(_TAPE_S * SAMPLE_RATE))
         self.called_s = float("-inf")
+        self.sounded_s: float | None = None
         self.gaps = 0
         self.origin = _Origin()
         self._clock = clock
@@ -366,6 +377,8 @@ class _Capture:
 
     def callback(self, block: Any, n: int, times: Any, flags: Any) -> None:
         self.called_s = self._clock.monotonic()
+        if block.any():
+            self.sounded_s = self.called_s
         age_s = times.currentTime - times.inputBufferAdcTime
         if _STALE_S < age_s < self._age_s:
             self._age_s = age_s
