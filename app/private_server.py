@@ -23,7 +23,8 @@ from engine.devices import SAMPLE_RATE
 from engine.errors import DeviceError
 from engine.stft import Float
 
-_START_S = 15.0
+_START_S = 30.0
+_ANSWER_S = 2.0
 # What call apps ask for.
 _CLIENT_LATENCY_MS = 20
 
@@ -123,16 +124,19 @@ class PrivateServer:
         )
         return f"{name}.monitor"
 
-    def control(self, *command: str) -> str:
+    def control(self, *command: str, timeout_s: float = _START_S) -> str:
         """Run ``pactl`` on this server; raises DeviceError with what it complained about."""
-        done = subprocess.run(
-            [_program("pactl"), *command],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_START_S,
-        )
+        try:
+            done = subprocess.run(
+                [_program("pactl"), *command],
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DeviceError(f"pactl {' '.join(command)}: no answer in {timeout_s} s") from error
         if done.returncode != 0:
             raise DeviceError(f"pactl {' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
@@ -189,7 +193,8 @@ class PrivateServer:
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(DeviceError):
                 # PipeWire answers before it has a device; a default means it is ready.
-                if "Default Sink: @" not in self.control("info"):
+                # Who asks too early is sometimes never answered.
+                if "Default Sink: @" not in self.control("info", timeout_s=_ANSWER_S):
                     return
             time.sleep(0.1)
         log = (self._folder / "log").read_text(errors="replace").strip().splitlines()

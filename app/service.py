@@ -455,6 +455,7 @@ class Service:
                 )
             self._model = wishes.model
         self._sound.close()
+        self._census.close()  # it may have died with its server since it was used last
         if self._out is None or self._out.wished != wishes.output or not self._has(self._out):
             self._outlet.close()
             self._out = None
@@ -502,10 +503,8 @@ class Service:
         return None
 
     def _has(self, out: _Out) -> bool:
-        """Whether it has outlived what made the sound go away."""
-        with contextlib.suppress(DeviceError):
-            return out.is_among(self._census.devices())
-        return False
+        """Whether it has outlived what made the sound go away; or DeviceError."""
+        return out.is_among(self._census.devices())
 
     def _forget(self) -> None:
         self._second_ear.rest()

@@ -166,8 +166,8 @@ class Routes:
     @contextlib.contextmanager
     def learn(self) -> Iterator[None]:
         """Streams that are opened inside stay where they are; raises DeviceError."""
+        self.close()  # a connection may have died with its server since it was used last
         before = self._now()
-        self._wanted = {}
         yield
         self._wanted = {key: at for key, at in self._now().items() if key not in before}
 

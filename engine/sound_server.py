@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ _CHECK_SINK = f"{_OURS}check_sink"
 _CHECK_SOURCE = f"{_OURS}check_microphone"
 # Marks a module as ours and says which process answers for it.
 _OWNER = "denoise_app.owner"
+_READY_S = 3.0
 # What pulsectl raises when a server refuses, goes away meanwhile, or had gone before; the last
 # two are no PulseError.
 _FAILURES = (
@@ -218,11 +220,20 @@ class SoundServer:
         DeviceError : another running instance has it, or the server refused
         """
         with _server_errors("creating the virtual microphone"):
+            self._wait_until_ready()
             self.remove_leftovers(_SOURCE, _SINK)
             self._remove_our_own(_SOURCE, _SINK)
             self._refuse_second(_SINK)
             default = before.default_source if before is not None else None
             return VirtualMicrophone(self._pulse, sample_rate, default)
+
+    def _wait_until_ready(self) -> None:
+        """Let PipeWire's session manager begin: what comes before it may stay unlinked for good."""
+        until_s = time.monotonic() + _READY_S
+        while self._pulse.server_info().default_sink_name.startswith("@"):  # none is known yet
+            if time.monotonic() > until_s:
+                return  # a machine without any output
+            time.sleep(0.05)
 
     def create_virtual_speakers(
         self, sample_rate: int, guests: Sequence[Guest] = (), default_before: str | None = None
@@ -415,7 +426,18 @@ class VirtualMicrophone(_VirtualDevice):
 
     def _keep_defaults(self, before: pulsectl.PulseServerInfo, chosen: str | None) -> None:
         self._keep_sink(before.default_sink_name)
-        self._keep_source(chosen or before.default_source_name)
+        with self._keep_listeners():
+            self._keep_source(chosen or before.default_source_name)
+
+    @contextlib.contextmanager
+    def _keep_listeners(self) -> Iterator[None]:
+        """PulseAudio moves even those who asked for a device by name when another is default."""
+        ours = next(one.index for one in self._pulse.source_list() if one.name == self.source)
+        listeners = [one for one in self._pulse.source_output_list() if one.source == ours]
+        yield
+        for stream in listeners:
+            with contextlib.suppress(pulsectl.PulseOperationFailed):
+                self._pulse.source_output_move(stream.index, ours)
 
 
 class CheckMicrophone(VirtualMicrophone):
