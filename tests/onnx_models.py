@@ -50,6 +50,18 @@ def write_silence(path: Path, spec: ModelSpec) -> Path:
     return save(path, constant_model(spec, gain=0.0, speech=0.0), spec)
 
 
+def write_lowpass(path: Path, spec: ModelSpec, top_hz: float) -> Path:
+    """Gain 1 up to a frequency, 0 above it, no state."""
+    made = constant_model(spec, gain=1.0, speech=1.0)
+    (gain,) = (node for node in made.graph.node if node.output[0] == "gain")
+    gain.output[0] = "ones"
+    hz = np.arange(spec.n_bins) * spec.sample_rate / spec.n_fft
+    curve = (hz <= top_hz).astype(np.float32)
+    made.graph.initializer.append(numpy_helper.from_array(curve, "curve"))
+    made.graph.node.append(helper.make_node("Mul", ["ones", "curve"], ["gain"]))
+    return save(path, made, spec)
+
+
 def write_lstm(path: Path, spec: ModelSpec, units: int = 16, seed: int = 0) -> Path:
     """Random weights, state ``h0`` and ``c0`` of (batch, units); gains differ by bin and time."""
     return save(path, lstm_model(spec, units, seed), spec)
