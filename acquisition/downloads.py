@@ -17,7 +17,6 @@ import os
 import random
 import time
 import urllib.parse
-import urllib.robotparser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from typing import TypeVar
 import requests
 
 from acquisition.errors import AcquisitionError
+from acquisition.robots import Robots, read_robots
 
 log = logging.getLogger("acquisition")
 
@@ -86,7 +86,7 @@ class Visitor:
         self._session.headers["User-Agent"] = USER_AGENT
         # What is stored must be what the checksum is of.
         self._session.headers["Accept-Encoding"] = "identity"
-        self._robots: dict[str, urllib.robotparser.RobotFileParser] = {}
+        self._robots: dict[str, Robots] = {}
         self._last: dict[str, float] = {}
         self._random = random.Random()
 
@@ -118,7 +118,7 @@ class Visitor:
         host = _host(url)
         if host not in self._robots:
             self._robots[host] = self._read_robots(host)
-        if not self._robots[host].can_fetch(USER_AGENT, url):
+        if not self._robots[host].allows(url):
             raise AcquisitionError(f"{url}: the server's robots.txt does not allow it")
 
     def wait(self, url: str) -> None:
@@ -177,8 +177,7 @@ class Visitor:
             part.forget()
         return Downloaded(path, size, found)
 
-    def _read_robots(self, host: str) -> urllib.robotparser.RobotFileParser:
-        rules = urllib.robotparser.RobotFileParser()
+    def _read_robots(self, host: str) -> Robots:
         url = f"{host}/robots.txt"
 
         def read(response: requests.Response) -> str:
@@ -188,8 +187,7 @@ class Visitor:
             text = self._patiently(url, lambda: self._ask(url, {}, read), lambda: 0)
         except _Missing:
             text = ""  # no rules: everything may be read
-        rules.parse(text.splitlines())
-        return rules
+        return read_robots(text, USER_AGENT.split()[0])
 
     def _patiently(self, url: str, ask: Callable[[], T], gained: Callable[[], int]) -> T:
         """Ask until there is an answer, or nothing was gained for too many tries in a row."""
@@ -236,7 +234,7 @@ class Visitor:
     def _wait_for_turn(self, host: str) -> None:
         pause_s = self._random.uniform(*self.manners.pause_s)
         if host in self._robots:
-            pause_s = max(pause_s, float(self._robots[host].crawl_delay(USER_AGENT) or 0.0))
+            pause_s = max(pause_s, self._robots[host].delay_s)
         pause_s = min(pause_s, self.manners.longest_wait_s)
         ready = self._last.get(host, -1e9) + pause_s
         time.sleep(max(0.0, ready - time.monotonic()))

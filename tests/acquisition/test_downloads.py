@@ -139,7 +139,9 @@ def test_robots_txt_is_asked_first_and_honoured(site, visitor, tmp_path):
     with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
         visitor.page(f"{site.at}/private/index.html")
     assert site.asked == []
+    before = time.monotonic()
     visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
+    assert time.monotonic() - before > 0.45
 
 
 def test_what_is_refused_is_told_at_once(site, visitor, tmp_path):
