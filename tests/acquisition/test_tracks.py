@@ -129,8 +129,12 @@ def test_noises_and_rooms_have_their_tables(tmp_path, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("name", ["gone", "empty"])
+@pytest.mark.parametrize("name", ["gone", "empty", "gone --kind", "empty --kind"])
 def test_a_folder_without_sound_is_a_line(tmp_path, capsys, name):
     (tmp_path / "empty").mkdir()
-    assert acquire("local", tmp_path / name, "--kind", "noise", "--into", tmp_path) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    name, _, kind = name.partition(" ")
+    given = [kind, "noise"] if kind else []
+    assert acquire("local", tmp_path / name, *given, "--into", tmp_path) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    told = "holds no sound" if kind else "has no folder speech, noise, rir"
+    assert (told if name == "empty" else "is not a folder") in line
