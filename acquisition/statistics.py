@@ -252,13 +252,13 @@ def combinations(catalogue: Catalogue, sample_rate: int, listed: int = LISTED) -
     }
 
 
-# Joined to as CROSS JOIN, which keeps the order: pairs come sorted, from their index.
-_PAIRS = """tracks AS (
-        SELECT id, track_sample_rate AS rate FROM audio_books_tracks WHERE track_status = 'OK'),
-    noises AS (SELECT id, sample_rate AS rate FROM noise_files WHERE status = 'OK'),
-    pairs AS (
-        SELECT DISTINCT audio_book_track_id AS track, noise_id AS noise
-        FROM training_track WHERE status = 'OK')"""
+# Of one rate of tracks. The order of the join is that of the indices: nothing is sorted.
+_LEARNT = """SELECT count(*) AS learnt, total(noise_rate >= ?1) AS compatible{columns} FROM (
+        SELECT m.sample_rate AS noise_rate FROM audio_books_tracks AS t
+            CROSS JOIN training_track AS p ON p.audio_book_track_id = t.id AND p.status = 'OK'
+            CROSS JOIN noise_files AS m ON m.id = p.noise_id AND m.status = 'OK'
+        WHERE t.track_status = 'OK' AND t.track_sample_rate IS ?2
+        GROUP BY t.id, p.noise_id)"""
 
 
 def pairs_by_rate(catalogue: Catalogue, sample_rate: int, listed: int = LISTED) -> dict[str, Any]:
@@ -266,53 +266,51 @@ def pairs_by_rate(catalogue: Catalogue, sample_rate: int, listed: int = LISTED) 
 
     Parameters are those of ``combinations``; the most frequent rates are listed.
     """
-    told, *rates = catalogue.ask(
-        f"""WITH {_PAIRS},
-        t AS MATERIALIZED (SELECT rate, count(*) AS n FROM tracks GROUP BY rate),
-        m AS MATERIALIZED (SELECT rate, count(*) AS n FROM noises GROUP BY rate),
-        learnt AS MATERIALIZED (
-            SELECT tracks.rate AS track_rate, noises.rate AS noise_rate, count(*) AS n
-            FROM pairs CROSS JOIN tracks ON tracks.id = track
-                CROSS JOIN noises ON noises.id = noise
-            GROUP BY 1, 2),
-        of_all AS (
-            SELECT (SELECT total(n) FROM t) * (SELECT total(n) FROM m) AS pairs,
-                (SELECT total(n) FROM t WHERE rate >= ?1)
-                    * (SELECT total(n) FROM m WHERE rate >= ?1) AS compatible,
-                (SELECT total(n) FROM learnt) AS learnt,
-                (SELECT total(n) FROM learnt WHERE min(track_rate, noise_rate) >= ?1)
-                    AS compatible_learnt),
-        of_rates AS (
-            SELECT t.rate AS speech_rate, m.rate AS noise_rate, t.n * m.n AS pairs,
-                coalesce(min(t.rate, m.rate) >= ?1, 0) AS compatible,
-                coalesce(learnt.n, 0) AS learnt
-            FROM (SELECT * FROM t ORDER BY n DESC LIMIT ?2) AS t
-                CROSS JOIN (SELECT * FROM m ORDER BY n DESC LIMIT ?2) AS m
-                LEFT JOIN learnt ON track_rate IS t.rate AND noise_rate IS m.rate
-            ORDER BY pairs DESC, 1, 2 LIMIT ?2)
-        SELECT NULL AS speech_rate, NULL AS noise_rate, pairs, compatible, learnt,
-            compatible_learnt FROM of_all
-        UNION ALL SELECT *, NULL FROM of_rates""",
-        sample_rate,
-        listed,
+    tracks, noises = (
+        catalogue.ask(
+            f"""SELECT {prefix}sample_rate AS rate, count(*) AS n FROM {table}
+            WHERE {prefix}status = 'OK' GROUP BY 1 ORDER BY n DESC, 1"""
+        )
+        for table, prefix in (("audio_books_tracks", "track_"), ("noise_files", ""))
     )
-    compatible, learnt = int(told["compatible"]), int(told["compatible_learnt"])
+    shown = [row["rate"] for row in noises[:listed]]
+    columns = "".join(f", total(noise_rate IS ?{k + 3}) AS rate{k}" for k in range(len(shown)))
+    learnt = {
+        row["rate"]: catalogue.ask(
+            _LEARNT.format(columns=columns), sample_rate, row["rate"], *shown
+        )[0]
+        for row in tracks
+    }
+
+    def fits(rate: int | None) -> bool:
+        return rate is not None and rate >= sample_rate
+
+    def count(found: Iterable[sqlite3.Row]) -> int:
+        return sum(row["n"] for row in found)
+
+    fit = [count(row for row in rows if fits(row["rate"])) for rows in (tracks, noises)]
+    compatible = fit[0] * fit[1]
+    compatible_learnt = sum(
+        int(learnt[row["rate"]]["compatible"]) for row in tracks if fits(row["rate"])
+    )
+    rates = [
+        {
+            "speech_rate": track["rate"],
+            "noise_rate": noise["rate"],
+            "pairs": track["n"] * noise["n"],
+            "learnt": int(learnt[track["rate"]][f"rate{k}"]),
+            "compatible": fits(track["rate"]) and fits(noise["rate"]),
+        }
+        for track in tracks[:listed]
+        for k, noise in enumerate(noises[:listed])
+    ]
     return {
-        "pairs": int(told["pairs"]),
+        "pairs": count(tracks) * count(noises),
         "compatible": compatible,
-        "learnt": int(told["learnt"]),
-        "compatible_learnt": learnt,
-        "compatible_not_learnt": compatible - learnt,
-        "rates": [
-            {
-                "speech_rate": row["speech_rate"],
-                "noise_rate": row["noise_rate"],
-                "pairs": row["pairs"],
-                "learnt": row["learnt"],
-                "compatible": bool(row["compatible"]),
-            }
-            for row in rates
-        ],
+        "learnt": sum(row["learnt"] for row in learnt.values()),
+        "compatible_learnt": compatible_learnt,
+        "compatible_not_learnt": compatible - compatible_learnt,
+        "rates": sorted(rates, key=lambda row: -row["pairs"])[:listed],
     }
 
 
@@ -354,17 +352,17 @@ def not_learnt(catalogue: Catalogue, sample_rate: int, listed: int = LISTED) -> 
     """
     return _plain(
         catalogue.ask(
-            f"""WITH {_PAIRS},
-            usable AS MATERIALIZED (
-                SELECT id, coalesce(n, 0) AS n FROM noises LEFT JOIN (
-                    SELECT noise, count(*) AS n FROM pairs GROUP BY noise) ON noise = id
-                WHERE rate >= ?1 ORDER BY 2, 1),
-            met AS (
-                SELECT track, count(*) AS n FROM pairs
-                WHERE noise IN (SELECT id FROM usable) GROUP BY track),
+            """WITH usable AS MATERIALIZED (
+                SELECT id, (
+                    SELECT count(DISTINCT audio_book_track_id) FROM training_track
+                    WHERE noise_id = noise_files.id AND status = 'OK') AS n
+                FROM noise_files WHERE status = 'OK' AND sample_rate >= ?1 ORDER BY 2, 1),
             rare AS MATERIALIZED (
-                SELECT id, coalesce(n, 0) AS n FROM tracks LEFT JOIN met ON track = id
-                WHERE rate >= ?1 ORDER BY 2, 1 LIMIT ?2),
+                SELECT t.id, count(DISTINCT p.noise_id) AS n FROM audio_books_tracks AS t
+                    LEFT JOIN training_track AS p ON p.audio_book_track_id = t.id
+                        AND p.status = 'OK' AND +p.noise_id IN (SELECT id FROM usable)
+                WHERE t.track_status = 'OK' AND t.track_sample_rate >= ?1
+                GROUP BY t.track_sample_rate, t.track_status, t.id ORDER BY 2, 1 LIMIT ?2),
             chosen AS (
                 SELECT rare.id AS track, rare.n AS met, (
                     SELECT usable.id FROM usable WHERE NOT EXISTS (

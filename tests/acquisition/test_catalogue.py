@@ -108,8 +108,9 @@ def test_a_wrong_row_is_told(path, table, columns, message):
         opened.add(table, **columns)
 
 
-def test_an_older_file_is_brought_forward_with_its_rows(path):
-    older(path, 1)
+@pytest.mark.parametrize("version", range(1, catalogue.VERSION))
+def test_an_older_file_is_brought_forward_with_its_rows(path, version):
+    older(path, version)
     with Catalogue(path) as opened:
         (row,) = opened.find("noise_files")
         assert (row["name"], row["licence"]) == ("rain", None)
