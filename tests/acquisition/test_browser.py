@@ -52,7 +52,7 @@ def test_a_page_is_read_once_its_content_is_there(site, browser):
     assert "<li>¿Qué?</li>" in browser.rendered(f"{site.at}/now", ready)
     before = time.monotonic()
     assert "<li>¿Qué?</li>" in browser.rendered(f"{site.at}/late", ready)
-    assert 0.9 < time.monotonic() - before < 8.0
+    assert time.monotonic() - before > 0.9
     assert (asked(site, "/now"), asked(site, "/late")) == (1, 1)
     # It says what it is, and whose.
     assert all("Chrome/" in agent and "denoise-app" in agent for agent in site.agents)

@@ -24,8 +24,9 @@ from tests.acquisition.listing import Shown, mp3, numbers, show, show_page, zipp
 from tests.acquisition.web import Site, drop_after, kill_when, serving, status
 
 BRISK = Manners(pause_s=(0.0, 0.0), tries=5, back_off_s=0.01, longest_wait_s=3.0, timeout_s=5.0)
-PATIENT = Patience(wait_s=12.0, tries=2, back_off_s=0.05)
-BRIEF = Patience(wait_s=0.8, tries=2, back_off_s=0.05)
+PATIENT = Patience(wait_s=60.0, tries=2, back_off_s=0.05)
+# A page without numbers is waited for by a quarter of it, others by less.
+BRIEF = Patience(wait_s=8.0, tries=2, back_off_s=0.05)
 ROOT = Path(__file__).parents[2]
 SQL = """Robert'); DROP TABLE listed_books; -- "Bobby" <b>Tables</b> & Söhne"""
 
@@ -191,7 +192,7 @@ from acquisition.downloads import Manners
 from acquisition.librivox import gather
 gather(
     Path(sys.argv[2]) / "catalogue.sqlite", "spanish", site=sys.argv[1],
-    manners=Manners(pause_s=(0.0, 0.0), back_off_s=0.01), patience=Patience(wait_s=12.0),
+    manners=Manners(pause_s=(0.0, 0.0), back_off_s=0.01), patience=Patience(wait_s=60.0),
     tell=lambda line: print(line, file=open(sys.argv[3], "w")),
 )
 """
