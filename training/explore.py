@@ -167,10 +167,11 @@ def _which(name: str, pieces: Pieces) -> str:
     """The recording in words, and whether others could not be read."""
     if not pieces.drawn:
         if pieces.missing:
-            return f"No {name} can be shown: none of {pieces.missing:,} files can be read."
+            return f"No {name} can be shown: none of {pieces.missing:,} files has sound in it."
         return f"No {name} can be shown: the catalogue has none whose file is known."
     first = pieces.drawn[0]
-    lacking = f" ({pieces.missing:,} other files could not be read)" if pieces.missing else ""
+    files = "file" if pieces.missing == 1 else "files"
+    lacking = f" ({pieces.missing:,} other {files} could not be shown)" if pieces.missing else ""
     return f"The {name} is “{plain(first.name)}” from {first.start_s:.1f} s{lacking}."
 
 

@@ -109,7 +109,7 @@ def spectra(sounds: Sounds, spec: ModelSpec) -> bytes:
         axis.set_ylim(bottom=max(spec.floor_db, float(min(lows)) - 5.0))
         axis.grid(alpha=0.3)
         _network_s_end(axis, spec)
-    axes[0].legend()
+    axes[0].legend(loc="upper right")
     axes[1].set_xlabel("frequency [kHz]")
     return _png(figure)
 
@@ -142,7 +142,7 @@ def time_histogram(sounds: Sounds) -> bytes:
         axis.stairs(100.0 * share, edges, color=_COLOURS[name], label=name, lw=1.2)
     axis.set(xlabel="sample value", ylabel="samples [%]", yscale="log")
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc="upper right")
     return _png(figure)
 
 
@@ -208,7 +208,7 @@ def normalisation(sounds: Sequence[Float], spec: ModelSpec) -> bytes:
         axis.grid(alpha=0.3)
     axes[0].set(ylabel="level [dB]")
     axes[0].set_title("before", loc="left")
-    axes[0].legend(fontsize="small")
+    axes[0].legend(loc="upper right", fontsize="small")
     axes[1].set(ylabel="level [deviations]", xlabel="frequency [kHz]", xlim=(0.0, khz[-1]))
     axes[1].set_title("after: minus the mean, over the deviation", loc="left")
     return _png(figure)
@@ -250,7 +250,7 @@ def _bars(names: Sequence[str], hours: Mapping[str, Sequence[float]]) -> bytes:
     axis.margins(x=0.15)
     axis.set_xlabel("hours")
     if len(hours) > 1:
-        axis.legend()
+        axis.legend(loc="lower right")
     return _png(figure)
 
 

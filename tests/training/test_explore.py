@@ -163,7 +163,7 @@ def test_what_is_missing_is_told(folder, capsys):
     (folder / "helicopter.flac").write_text("no sound")
     assert run(folder / "catalogue.sqlite", "--out", out) == 0
     found = seen(out)
-    assert "No noise can be shown: none of 2 files can be read." in found.text
+    assert "No noise can be shown: none of 2 files has sound in it." in found.text
     assert "spectrograms" in found.pictures
     (folder / "voice.flac").unlink()
     assert run(folder / "catalogue.sqlite", "--out", out) == 0
