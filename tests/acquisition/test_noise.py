@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -168,6 +169,32 @@ def test_what_is_no_sound_is_a_line(site, tmp_path, table, capsys, content):
     assert "could not be had: rain" in capsys.readouterr().err
     assert rows(tmp_path) == []
     assert not [path for path in (tmp_path / "noise").iterdir() if path.is_file()]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
+def test_a_full_disk_is_a_line_and_nothing_is_lost(site, table, tmp_path, capsys, caplog):
+    """A file system of 500 KiB, really full: the noise has 672 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "none", str(disk)]
+    subprocess.run(mount, check=True)
+    try:
+        assert acquire("rain", "--table", table, "--into", disk) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("denoise-app: 1 of 1 noises could not be had: rain")
+        assert caplog.messages[-1].startswith("rain: ")
+        assert "No space left on device" in caplog.messages[-1]
+        assert not [path for path in (disk / "noise").iterdir() if path.is_file()]
+        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+        assert rows(disk) == []
+        assert acquire("rain", "--table", table, "--into", disk) == 0
+        (row,) = rows(disk)
+        given, kept = (
+            soundfile.read(file)[0] for file in (ROOT / "app/clips/rain.flac", disk / row["path"])
+        )
+        assert np.array_equal(given, kept)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_another_recording_of_that_name(site, table, tmp_path):
