@@ -5,13 +5,15 @@ Not here: device rates and block sizes (``pipeline``), threads (``live``).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from engine.network import Estimator
+from engine.errors import ModelError
+from engine.network import Estimate, Estimator
 from engine.stft import Analysis, Complex, Float, Synthesis, to_db
 
 MAX_LIMIT_DB = 100.0
@@ -20,6 +22,12 @@ MAX_LIMIT_DB = 100.0
 # Samples are within ±1; what is far outside is a broken driver, not sound, and its
 # square would overflow float32 before long.
 _ABSURD = 1e4
+
+# A network that keeps failing is asked less and less often, twice a minute in the end: each
+# failure costs time, and cleaning that comes and goes is worse to hear than none.
+_FAILURES = 16
+_GOOD = 32
+_LONGEST_REST_S = 30.0
 
 # A bin with less than this holds no sound: a ratio to it would say nothing.
 _SILENT = 1e-9
@@ -95,6 +103,8 @@ class Denoiser:
             [(silence, silence_db)] * self.spec.lookahead
         )
         self.fault: Exception | None = None
+        self._failures = self._good = 0
+        self._rest = self._resting = 0  # hops between two tries, and those of them still to come
         self.frame = Frame(silence_db, np.ones(self.spec.n_spectrum, np.float32), 0.0)
 
     def process(self, hop: Float) -> Float:
@@ -151,13 +161,22 @@ class Denoiser:
     def _estimate(self, noisy_db: Float) -> tuple[Float, float, Complex | None]:
         """Gain of every bin of the spectrum, the probability of speech, and the filter."""
         spec, knobs = self.spec, self.knobs
+        through = np.ones(spec.n_spectrum, np.float32), 0.0, None
+        if self._resting:
+            self._resting -= 1
+            return through
         try:
             estimate = self._network(noisy_db[np.newaxis, : spec.n_bins], self._state)
+            _check(estimate)
         except Exception as error:  # whatever it is, the call goes on
             self.fault = error
             self._state = self._network.initial_state()
-            return np.ones(spec.n_spectrum, np.float32), 0.0, None
+            self._note_failure()
+            return through
         self.fault = None
+        self._good += 1
+        if self._good >= _GOOD:
+            self._failures = self._rest = 0
         self._state = estimate.state
         gain = estimate.gain[0]
         if spec.n_bins < spec.n_spectrum:
@@ -168,6 +187,22 @@ class Denoiser:
         gain = np.minimum(np.maximum(gain, np.float32(least)), np.float32(1.0))
         taps = None if estimate.filter is None else estimate.filter[0]
         return gain, float(estimate.speech[0]), taps
+
+    def _note_failure(self) -> None:
+        self._failures, self._good = self._failures + 1, 0
+        if self._failures > _FAILURES:
+            longest = int(_LONGEST_REST_S / self.spec.hop_s)
+            self._rest = self._resting = min(max(2 * self._rest, 8), longest)
+
+
+def _check(estimate: Estimate) -> None:
+    """Raise ModelError for gains that are no numbers: one of them would stay in the sound."""
+    with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
+        total = float(estimate.gain.sum()) + float(estimate.speech[0])
+        if estimate.filter is not None:
+            total += float(np.abs(estimate.filter).sum())
+    if not math.isfinite(total):
+        raise ModelError("the network answered NaN or infinity")
 
 
 def only_sound(block: Float) -> Float:

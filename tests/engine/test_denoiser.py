@@ -14,7 +14,7 @@ from engine.errors import ModelError
 from engine.network import Estimator, Network
 from engine.spec import ModelSpec
 from engine.stft import Float, istft, stft, to_db
-from tests.estimators import Failing, Filtering, Lagging, Steady
+from tests.estimators import Broken, Failing, Filtering, Lagging, Steady
 from tests.onnx_models import write_identity
 
 BAD = [np.nan, np.inf, -np.inf, 1e30, -3e38, 1e4]
@@ -348,6 +348,43 @@ def test_a_failing_network_lets_the_delayed_sound_through_until_it_recovers(
             np.testing.assert_allclose(made, wanted, atol=1e-6)
         elif k not in failing and k - 1 not in failing:
             np.testing.assert_array_equal(made, 0.0)
+
+
+@pytest.mark.parametrize("kind", [Failing, Broken])
+def test_neither_errors_nor_nan_click(spec: ModelSpec, kind: type[Failing]) -> None:
+    """A tone that is turned down, then not, then again: no bend that the tone has not itself."""
+    network = kind(Steady(replace(spec, n_bins=spec.n_spectrum), 0.25), range(20, 30))
+    denoiser = Denoiser(network)
+    step = 2.0 * np.pi * 440.0 / spec.sample_rate
+    tone = (0.5 * np.sin(step * np.arange(60 * spec.hop))).astype(np.float32)
+    heard, faults = [], []
+    for hop in tone.reshape(-1, spec.hop):
+        heard.append(denoiser.process(hop))
+        faults.append(denoiser.fault is not None)
+    assert faults == [20 <= k < 30 for k in range(60)]
+    sound = np.concatenate(heard)[4 * spec.hop :]
+    assert np.isfinite(sound).all()
+    assert np.abs(sound).max() > 0.49  # it did go through
+    # A step of three quarters of the tone would be a hundred times this.
+    assert np.abs(np.diff(sound, 2)).max() < 1.1 * 0.5 * step**2
+
+
+def test_a_network_that_keeps_failing_is_asked_less_and_less(spec: ModelSpec) -> None:
+    network = Failing(Steady(spec), range(1000))
+    denoiser = Denoiser(network)
+    hop, n_hops = np.zeros(spec.hop, np.float32), round(60.0 / spec.hop_s)
+    for _ in range(n_hops):
+        denoiser.process(hop)
+        assert denoiser.fault is not None
+    assert network.calls < 35
+    network._at = []  # it has recovered
+    for _ in range(round(31.0 / spec.hop_s)):
+        denoiser.process(hop)
+    assert denoiser.fault is None
+    calls = network.calls
+    for _ in range(100):
+        denoiser.process(hop)
+    assert network.calls == calls + 100
 
 
 def test_after_a_fault_the_network_begins_anew(
