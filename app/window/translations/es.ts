@@ -71,7 +71,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>Runs on {0}</source>
-        <translation>Funciona en {0}</translation>
+        <translation>Se ejecuta en {0}</translation>
     </message>
     <message>
         <source>Trying again: {0}</source>
@@ -83,7 +83,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>The device delivers no sound; trying again</source>
-        <translation>El dispositivo no entrega sonido; volviendo a intentarlo</translation>
+        <translation>El dispositivo no envía sonido; volviendo a intentarlo</translation>
     </message>
     <message>
         <source>What the others send is not clean at the moment: {0}</source>
@@ -181,7 +181,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>Speak for five seconds with the noise around you, then listen to both. A click in a picture plays from there.</source>
-        <translation>Habla durante cinco segundos con el ruido que te rodea y después escucha ambos. Al hacer clic en una imagen se reproduce desde ahí.</translation>
+        <translation>Habla durante cinco segundos con el ruido que te rodea y después escucha las dos versiones. Al hacer clic en una imagen se reproduce desde ahí.</translation>
     </message>
     <message>
         <source>The recording stays in this machine&apos;s memory and is gone when you close this page. It is never saved or sent.</source>
@@ -225,7 +225,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>Both are the same: the noise is not taken out at the moment.</source>
-        <translation>Ambos son iguales: ahora mismo no se quita el ruido.</translation>
+        <translation>Las dos son iguales: ahora mismo no se quita el ruido.</translation>
     </message>
     <message>
         <source>You are muted: the others heard nothing.</source>
@@ -586,7 +586,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>When it starts</source>
-        <translation>Al empezar</translation>
+        <translation>Al iniciar</translation>
     </message>
     <message>
         <source>&amp;Taking noise out</source>
@@ -602,7 +602,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>Always start &amp;hidden</source>
-        <translation>Empezar siempre &amp;oculto</translation>
+        <translation>Iniciar siempre &amp;oculto</translation>
     </message>
     <message>
         <source>Window</source>
@@ -678,7 +678,7 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     </message>
     <message>
         <source>the desktop knows it</source>
-        <translation>el escritorio lo sabe</translation>
+        <translation>el escritorio lo conoce</translation>
     </message>
     <message>
         <source>The desktop refused it. Bind {0} to a key in the desktop&apos;s keyboard settings.</source>
