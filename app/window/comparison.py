@@ -25,8 +25,9 @@ TOP_HZ = 12_000.0
 _POLL_S = 0.1
 # A device that went takes its sound with it; the session opens another within seconds.
 _PATIENCE_S = 8.0
-_PAUSE_S = 0.05
-_QUIETEST = 10  # percent
+_MOMENT_S = 0.05
+_QUIETEST = 20  # percent
+_NOTHING = 1e-9  # -90 dBFS
 
 
 class Comparison:
@@ -64,11 +65,13 @@ class Comparison:
         """Whether there are sounds, or there never will be."""
         return not self._thread.is_alive()
 
-    def quieter_db(self) -> float:
-        """How much lower the quietest moments are after than before [dB]."""
+    def quieter_db(self) -> float | None:
+        """How much lower the quiet moments are after than before [dB]; None: they are the same."""
         assert self.sounds is not None
-        before, after = (quiet_dbfs(sound, self.sample_rate) for sound in self.sounds)
-        return before - after
+        before, after = self.sounds
+        if np.array_equal(before, after):
+            return None
+        return quieter_db(before, after, self.sample_rate)
 
     def _run(self) -> None:
         try:
@@ -123,12 +126,23 @@ def columns_of(sound: Float, sample_rate: int) -> np.ndarray:
     return byte(np.maximum.reduceat(level_db, rows_of(shown, TOP_HZ), axis=1))
 
 
-def quiet_dbfs(sound: Float, sample_rate: int) -> float:
-    """Level between words: of the quietest tenth of its moments [dBFS]; −100 for silence."""
-    n = round(_PAUSE_S * sample_rate)
-    parts = sound[: len(sound) // n * n].reshape(-1, n)
-    power = np.percentile(np.mean(np.square(parts, dtype=np.float64), axis=1), _QUIETEST)
-    return 10.0 * float(np.log10(max(power, 1e-10)))
+def quieter_db(before: Float, after: Float, sample_rate: int) -> float:
+    """How much lower ``after`` is where ``before`` is quietest, which is between words [dB].
+
+    Moments in which nothing was heard at all, as where sound was lost, do not count.
+    """
+    n = round(_MOMENT_S * sample_rate)
+    powers = [
+        np.mean(np.square(sound[: len(sound) // n * n].reshape(-1, n), dtype=np.float64), axis=1)
+        for sound in (before, after)
+    ]
+    heard = powers[0] > _NOTHING
+    if not heard.any():
+        return 0.0
+    powers = [power[heard] for power in powers]
+    quiet = powers[0] <= np.percentile(powers[0], _QUIETEST)
+    left = max(float(np.mean(powers[1][quiet])), _NOTHING)
+    return 10.0 * float(np.log10(np.mean(powers[0][quiet]) / left))
 
 
 def _unpacked(told: Answer, side: str) -> Float:

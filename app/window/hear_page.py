@@ -209,14 +209,19 @@ class HearPage(QDialog):
             picture.show_levels(levels)
         for play in self.plays:
             play.setEnabled(True)
-        quieter_db = round(comparison.quieter_db())
-        told = self.tr("Both are the same: the noise is not taken out at the moment.")
-        if not comparison.sounds[1].any():
-            told = self.tr("You are muted: the others heard nothing.")
-        elif quieter_db > _MOST_DB:
-            told = self.tr("Between words the noise is more than {0} dB lower.").format(_MOST_DB)
-        elif quieter_db >= 1:
-            told = self.tr("Between words the noise is {0} dB lower.").format(quieter_db)
-        self.said.setText(told)
+        self.said.setText(self._finding(comparison))
         self.player = Player(comparison.sounds)
         self.plays[0].setFocus()
+
+    def _finding(self, comparison: Comparison) -> str:
+        """What is between both, in a line."""
+        quieter_db = comparison.quieter_db()
+        if quieter_db is None:
+            return self.tr("Both are the same: the noise is not taken out at the moment.")
+        if comparison.sounds is not None and not comparison.sounds[1].any():
+            return self.tr("You are muted: the others heard nothing.")
+        if quieter_db > _MOST_DB:
+            return self.tr("Between words the noise is more than {0} dB lower.").format(_MOST_DB)
+        if quieter_db < 1.0:
+            return self.tr("There was hardly any noise between words.")
+        return self.tr("Between words the noise is {0} dB lower.").format(round(quieter_db))

@@ -11,7 +11,7 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app.window.comparison import TOP_HZ, Comparison, columns_of, quiet_dbfs
+from app.window.comparison import TOP_HZ, Comparison, columns_of, quieter_db
 from app.window.main_window import MainWindow
 from app.window.player import Player
 from app.window.scale import share_of
@@ -198,10 +198,17 @@ def test_a_tone_is_where_it_belongs_in_a_picture() -> None:
 
 
 def test_the_quiet_moments_are_between_words(rng: np.random.Generator) -> None:
-    voice = rng.standard_normal(SAMPLE_RATE) * 0.1
-    voice[: SAMPLE_RATE // 4] *= 0.01
-    assert quiet_dbfs(voice.astype(np.float32), SAMPLE_RATE) == pytest.approx(-60.0, abs=1.0)
-    assert quiet_dbfs(np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE) == -100.0
+    before = (rng.standard_normal(SAMPLE_RATE) * 0.1).astype(np.float32)
+    before[: SAMPLE_RATE // 3] *= 0.1
+    after = before.copy()
+    after[: SAMPLE_RATE // 3] *= 0.05
+    assert quieter_db(before, after, SAMPLE_RATE) == pytest.approx(26.0, abs=0.1)
+    # Lost sound is no quiet moment.
+    after[SAMPLE_RATE // 2 :] = before[SAMPLE_RATE // 2 :] = 0.0
+    assert quieter_db(before, after, SAMPLE_RATE) == pytest.approx(26.0, abs=0.1)
+    silence = np.zeros(SAMPLE_RATE, np.float32)
+    assert quieter_db(silence, silence, SAMPLE_RATE) == 0.0
+    assert quieter_db(before, silence, SAMPLE_RATE) > 45.0
 
 
 def test_who_is_gone_is_told(tmp_path) -> None:

@@ -236,6 +236,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>Entre palabra y palabra, el ruido baja más de {0} dB.</translation>
     </message>
     <message>
+        <source>There was hardly any noise between words.</source>
+        <translation>Apenas había ruido entre palabra y palabra.</translation>
+    </message>
+    <message>
         <source>Between words the noise is {0} dB lower.</source>
         <translation>Entre palabra y palabra, el ruido baja {0} dB.</translation>
     </message>
