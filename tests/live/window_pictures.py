@@ -1,6 +1,6 @@
 """Pictures of the window for the documents: the real program on a private screen and server.
 
-    python -m tests.live.window_pictures docs/pictures
+    python -m tests.live.window_pictures docs/pictures [PART OF A NAME]
 
 A voice in rain is cleaned meanwhile. Each window is a process of its own, because the scale of a
 screen is chosen at its start.
@@ -27,10 +27,8 @@ from app.private_server import PrivateServer
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 150_000
-COLOURS = (128, 96, 64, 48, 32, 24, 16)
-"""Of levels; tried in turn until a picture is small enough."""
-OTHER_COLOURS = 100
-"""Of everything else: the most frequent ones."""
+COLOURS = ((128, 100), (96, 100), (64, 100), (48, 80), (32, 64), (24, 48), (16, 48), (12, 32))
+"""Of levels, and the most frequent ones of everything else; tried until it is small enough."""
 
 # The recording: three seconds of rain, then words. This is where pictures show both.
 _SEEN_S = 10.5
@@ -212,9 +210,9 @@ def small(png: bytes) -> bytes:
     found, counts = np.unique(np.asarray(image).reshape(-1, 3), axis=0, return_counts=True)
     frequent = found[np.argsort(counts)[::-1][:2000]].astype(np.int32)
     apart = np.abs(frequent[:, np.newaxis] - ramp).sum(axis=2).min(axis=1) > 12
-    others = frequent[apart][:OTHER_COLOURS]
-    for n in COLOURS:
-        chosen = np.concatenate([others, ramp[np.linspace(0, 255, n).astype(int)]])
+    others = frequent[apart]
+    for n, n_others in COLOURS:
+        chosen = np.concatenate([others[:n_others], ramp[np.linspace(0, 255, n).astype(int)]])
         palette = Image.new("P", (1, 1))
         palette.putpalette(chosen.astype(np.uint8).ravel().tolist())
         out = io.BytesIO()
@@ -241,13 +239,16 @@ def _be_pictured(folder: Path, shot: Shot) -> int:
 
 def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
-    if len(arguments) > 1:
+    if len(arguments) > 3:
         theme, language, percent, *kept = arguments[1:]
         return _be_pictured(folder, Shot(theme, language, int(percent), tuple(kept)))
+    wanted = arguments[1] if len(arguments) > 1 else ""
     folder.mkdir(parents=True, exist_ok=True)
     with stage() as environment:
         for shot in SHOTS:
-            take(environment, shot, folder)
+            kept = tuple(kind for kind in shot.kept if wanted in shot.path(folder, kind).name)
+            if kept:
+                take(environment, replace(shot, kept=kept), folder)
     return 0
 
 
