@@ -30,9 +30,8 @@ MOST_BYTES = 150_000
 COLOURS = ((128, 100), (96, 100), (64, 100), (48, 80), (32, 64), (24, 48), (16, 48), (12, 32))
 """Of levels, and the most frequent ones of everything else; tried until it is small enough."""
 
-# The recording: three seconds of rain, then words. This is where pictures show both.
-_SEEN_S = 10.5
-_PATIENCE_S = 60.0
+_PATIENCE_S = 90.0
+_TRIES = 6
 
 
 @dataclass(frozen=True)
@@ -134,10 +133,9 @@ class Photographer:
         if self.shot.percent > 100:
             window.resize(900, 620)  # as on a small screen; and few enough bytes
         yield lambda: window.pictures.input_level.peak_dbfs > -60 and window.controls.model.count()
-        yield self._steady(_SEEN_S)
-        yield lambda: window.pictures.output_level.level_dbfs > -40  # somebody speaks
-        yield _after(0.7)
-        self.keep("window", window)
+        if "window" in self.shot.kept:
+            yield self._unbroken()
+            self.keep("window", window)
         window.explain()
         yield _after(0.7)
         self.keep("help", window._help)
@@ -152,28 +150,27 @@ class Photographer:
             return
         window.let_hear()
         page = window._hear_page
-        for _ in range(3):
-            drops = window._told.get("drops")
+        for _ in range(_TRIES):
             page.record.click()
             yield lambda: page.player is not None
-            yield _after(1.2)  # the status is told once a second
-            if window._told.get("drops") == drops:
+            if is_unbroken(page.comparison.levels[0]):
                 break
         page.plays[1].click()
         yield lambda: page.player.share > 0.6
         self.keep("hear", page)
 
-    def _steady(self, seconds: float) -> Callable[[], bool]:
-        """So long without a drop: a busy machine would leave gaps. Not for ever."""
-        since_s = began_s = time.monotonic()
-        drops = -1
+    def _unbroken(self) -> Callable[[], bool]:
+        """Until the picture is full and somebody speaks; a busy machine would leave gaps in it.
+
+        Not for ever.
+        """
+        until_s = time.monotonic() + _PATIENCE_S
 
         def look() -> bool:
-            nonlocal since_s, drops
-            now_s = time.monotonic()
-            if self.window._told.get("drops") != drops:
-                drops, since_s = self.window._told.get("drops"), now_s
-            return now_s - since_s > seconds or now_s - began_s > _PATIENCE_S
+            picture = self.window.pictures.before
+            seen = picture._history[-round(picture.seconds / picture._column_s) :]
+            speaks = self.window.pictures.output_level.level_dbfs > -35
+            return (speaks and is_unbroken(seen)) or time.monotonic() > until_s
 
         return look
 
@@ -184,6 +181,11 @@ class Photographer:
             buffer = QBuffer()
             widget.grab().save(buffer, "PNG")
             self.shot.path(self.folder, kind).write_bytes(small(bytes(buffer.data())))
+
+
+def is_unbroken(columns: np.ndarray) -> bool:
+    """Whether something is heard in every column of a picture."""
+    return bool((columns.max(axis=1) > 60).all())
 
 
 def _is_settings(widget: object) -> bool:
