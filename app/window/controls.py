@@ -170,7 +170,9 @@ class Controls(QWidget):
         wished = self.wished(told)
         self.input.show_choices(text.inputs(self._devices), wished["input"])
         self.output.show_choices(text.outputs(self._devices), wished["output"])
-        self.model.show_choices(self._models(), told.get("model"))
+        model = told.get("model")
+        # Until the models have been read, the one that runs is all that is known.
+        self.model.show_choices(self._models() or [(model or "", model)], model)
         card = self._cards.get(told.get("model", ""))
         if card:
             self.model.setToolTip(text.model_facts(card))

@@ -106,6 +106,7 @@ def test_outputs_and_models_are_picked(qtbot: QtBot, window: MainWindow, session
     qtbot.waitUntil(lambda: session.service._wishes.output == "speakers")
     window.controls.output.chosen.emit(None)
     qtbot.waitUntil(lambda: session.service._wishes.output is None)
+    assert window.controls.model.currentText() == "classic", "nothing more is known of it yet"
     window._catalogue.cards = [CARD]
     qtbot.waitUntil(lambda: "93 ms" in window.controls.model.currentText())
     assert window.controls.model.currentText() == "classic  (93 ms, up to 5.5 kHz)"

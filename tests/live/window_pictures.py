@@ -32,6 +32,8 @@ COLOURS = ((128, 100), (96, 100), (64, 100), (48, 80), (32, 64), (24, 48), (16, 
 
 _PATIENCE_S = 90.0
 _TRIES = 6
+# A delay of more than this is a busy machine's.
+_CALM_MS = 260.0
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ class Photographer:
             picture = self.window.pictures.before
             seen = picture._history[-round(picture.seconds / picture._column_s) :]
             speaks = self.window.pictures.output_level.level_dbfs > -35
-            return (speaks and is_unbroken(seen)) or time.monotonic() > until_s
+            is_calm = (self.window._told.get("delay_ms") or 1e9) < _CALM_MS
+            return (speaks and is_calm and is_unbroken(seen)) or time.monotonic() > until_s
 
         return look
 
