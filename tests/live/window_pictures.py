@@ -172,7 +172,10 @@ class Photographer:
             picture = self.window.pictures.before
             seen = picture._history[-round(picture.seconds / picture._column_s) :]
             speaks = self.window.pictures.output_level.level_dbfs > -35
-            is_calm = (self.window._told.get("delay_ms") or 1e9) < _CALM_MS
+            is_calm = (
+                self.window.banner.isHidden()
+                and (self.window._told.get("delay_ms") or 1e9) < _CALM_MS
+            )
             return (speaks and is_calm and is_unbroken(seen)) or time.monotonic() > until_s
 
         return look
