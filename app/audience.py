@@ -26,15 +26,18 @@ class Audience:
         self._server: int | None = None
         self._microphone: int | None = None
         self._known: frozenset[int] = frozenset()
+        self._left: frozenset[int] = frozenset()  # as the user wanted
         self._taken_back_s: dict[int, float] = {}
 
     def look(self, usage: Usage) -> list[int]:
         """Numbers of the streams to be taken back; call it about once a second."""
         if usage.server != self._server:  # its streams are others, whatever their numbers
-            self._server, self._known, self._taken_back_s = usage.server, frozenset(), {}
+            self._server, self._taken_back_s = usage.server, {}
+            self._known = self._left = frozenset()
         if usage.microphone is None:
             return []
-        known = (self._known | usage.listeners) & usage.recorders
+        known = self._known | usage.listeners | (usage.asking - self._left)
+        known &= usage.recorders
         strays = known - usage.listeners
         now_s = self._clock()
         if usage.microphone != self._microphone:
@@ -43,6 +46,7 @@ class Audience:
         strays = frozenset(
             one for one, age_s in ages_s.items() if not _UNREST_S < age_s < _INSIST_S
         )
+        self._left = (self._left | (known - usage.listeners - strays)) - usage.listeners
         self._known = usage.listeners | strays
         again = {one for one in strays if ages_s[one] <= _UNREST_S}  # or it would never end
         self._taken_back_s |= dict.fromkeys(strays - again, now_s)

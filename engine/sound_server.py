@@ -80,6 +80,8 @@ class Usage:
     """Numbers of the streams that record it."""
     recorders: frozenset[int]
     """Numbers of all streams that record something."""
+    asking: frozenset[int] = frozenset()
+    """Numbers of those that asked for it by name, where the server tells: PipeWire does."""
 
 
 class SoundServer:
@@ -179,6 +181,9 @@ class SoundServer:
             microphone=ours[0] if ours else None,
             listeners=frozenset(one.index for one in streams if one.source in ours),
             recorders=frozenset(one.index for one in streams),
+            asking=frozenset(
+                one.index for one in streams if one.proplist.get("target.object") == _SOURCE
+            ),
         )
 
     def take_back(self, listeners: Iterable[int]) -> None:

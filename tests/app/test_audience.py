@@ -12,13 +12,14 @@ class World:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.server, self.microphone = 1, 7
+        self.asking: frozenset[int] = frozenset()
         self.audience = Audience(lambda: self.now_s)
 
     def look(self, ours: set[int], others: set[int] = frozenset(), after_s: float = 1.0):
         self.now_s += after_s
         recorders = frozenset(ours) | frozenset(others)
         return self.audience.look(
-            Usage(self.server, "mic", self.microphone, frozenset(ours), recorders)
+            Usage(self.server, "mic", self.microphone, frozenset(ours), recorders, self.asking)
         )
 
 
@@ -88,3 +89,11 @@ def test_a_new_microphone_has_them_all_back(world):
     assert world.look(set(), {3}) == []
     world.microphone = 8
     assert world.look(set(), {3}) == [3]
+
+
+def test_who_asked_for_us_and_got_another_is_had(world):
+    world.asking = frozenset({3})
+    assert world.look(set(), {3, 5}) == [3]
+    assert world.look({3}, {5}, after_s=10.0) == []
+    assert world.look(set(), {3, 5}) == [], "the user moved it"
+    assert world.look(set(), {3, 5}, after_s=3600.0) == []
