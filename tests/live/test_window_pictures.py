@@ -23,10 +23,10 @@ def test_a_voice_is_seen_and_heard(tmp_path: Path) -> None:
         take(environment, shot, tmp_path)
     window = np.asarray(Image.open(shot.path(tmp_path, "window")).convert("L"), np.float32)
     height, width = window.shape
-    assert width >= 2000
-    left, right = round(0.36 * width), round(0.8 * width)
-    before = window[round(0.2 * height) : round(0.5 * height), left:right]
-    after = window[round(0.61 * height) : round(0.9 * height), left:right]
+    assert width >= 1700
+    left, right = round(0.45 * width), round(0.75 * width)
+    before = window[round(0.25 * height) : round(0.5 * height), left:right]
+    after = window[round(0.63 * height) : round(0.9 * height), left:right]
     # Rain is everywhere before and gone after; the voice is in both.
     assert np.median(before) > np.median(after) + 20
     assert after.max() > 120
