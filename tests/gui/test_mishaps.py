@@ -70,7 +70,8 @@ def test_a_flood_is_one_dialog_and_few_lines(qtbot: QtBot, taken: Mishaps) -> No
     shown = [one for one in QApplication.topLevelWidgets() if isinstance(one, QMessageBox)]
     assert [one for one in shown if one.isVisible()] == [taken.dialog]
     lines = [line for line in kept().splitlines() if " CRITICAL " in line]
-    assert len(lines) == 3, "the first, the tenth and the hundredth"
+    # The first, the tenth, the hundredth, and on a quick machine the thousandth.
+    assert len(lines) == len(str(max(taken._counts.values())))
     assert taken.dialog is not None
     taken.dialog.close()
     qtbot.waitUntil(lambda: taken.dialog is None)
