@@ -52,7 +52,8 @@ class Objective:
             if batch.waves is None:
                 raise TrainingError("the losses si_sdr and opinion need batches with waves")
             told.append(batch.waves)
-        return [np.concatenate(told, axis=-1), batch.speech]
+        whole = told[0] if len(told) == 1 else np.concatenate(told, axis=-1)
+        return [whole, batch.speech]
 
     def accuracy(self, batch: Batch, outputs: list[Float] | Float) -> float:
         """The thesis's: in how many frames the loudest bin of estimate and clean is the same.
