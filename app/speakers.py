@@ -25,6 +25,7 @@ from engine.live import LiveSession, Status
 from engine.names import SPEAKERS_NAME
 from engine.network import Network, find
 from engine.sound_server import Guest, SoundServer, VirtualSpeakers
+from engine.trial import open_network
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class SpeakerSide:
         if self._here not in [one.key for one in there]:
             # A server may have moved us to a microphone by now: that must not be played.
             return f"{SPEAKERS_NAME}: gone away"
-        self._default = next((one.name for one in there if _is_default_output(one)), None)
+        self._default = _default_output(there)
         try:
             wanted = self._wanted_output(there)
         except DeviceError as error:
@@ -229,9 +230,9 @@ class SpeakerSide:
         Our speakers stay while they can: call apps would lose them.
         """
         wishes, model = self.wishes, self._model()
-        path = find(wishes.model or model, models.FOLDER)
-        if self._network is None or self._network.path != path:
-            self._network = Network(path, self._provider)
+        wanted = wishes.model or model
+        if self._network is None or self._network.path != find(wanted, models.FOLDER):
+            self._network = open_network(wanted, models.FOLDER, self._provider, background=True)
         self._sound.close()
         there = self._census.devices()
         if self._speakers is None or self._here not in [one.key for one in there]:
@@ -259,7 +260,7 @@ class SpeakerSide:
     def _wanted_output(self, there: list[devices.Device]) -> devices.Device:
         """Where to play to; raises DeviceError."""
         now = self._output
-        default = next((one.name for one in there if _is_default_output(one)), None)
+        default = _default_output(there)
         # Whoever makes our speakers the default still hears with the same ears.
         if self.wishes.output is None and default == VirtualSpeakers.sink and now is not None:
             there_still = [one for one in there if one.key == now.key]
@@ -312,8 +313,9 @@ def speaker_output(name: str) -> str:
     return found
 
 
-def _is_default_output(device: devices.Device) -> bool:
-    return device.kind == "output" and device.default
+def _default_output(there: list[devices.Device]) -> str | None:
+    """Name of the system's default output, if there is one."""
+    return next((one.name for one in there if one.kind == "output" and one.default), None)
 
 
 def in_words(told: Answer) -> str:

@@ -12,14 +12,14 @@ import pytest
 from app.cli import main
 from app.columns import ROWS, rows_of
 from app.service import Service, Wishes
-from app.speakers import SpeakerWishes
+from app.speakers import SpeakerSide, SpeakerWishes
 from engine.control import ControlServer
 from engine.denoiser import Denoiser, Knobs
 from engine.errors import DeviceError
 from engine.live import Status
 from engine.pipeline import Pipeline
 from tests.estimators import Steady
-from tests.onnx_models import CLASSIC, FULLBAND
+from tests.onnx_models import CLASSIC, FULLBAND, write_identity
 
 ABOUT = {"input": "yeti", "output": "Denoised", "model": "classic", "provider": "cpu"}
 STATUS = Status("running", -30.0, -40.0, 144.4, 7.25, 2, 0.9, 12.0, None)
@@ -209,3 +209,15 @@ def test_a_tone_is_seen_where_it_is(service):
     assert curve[row] == pytest.approx(0.1, abs=0.01)
     # Nothing is shown twice.
     assert service.picture()["columns"] == 0
+
+
+def test_a_stranger_s_model_is_tried_for_the_speakers_too(tmp_path, monkeypatch):
+    """As for the microphone: what it may do to us is found out in a process of its own."""
+    path = write_identity(tmp_path / "strange.onnx", FULLBAND)
+    tried = []
+    monkeypatch.setattr("engine.trial.prove", lambda content, path: tried.append(path))
+    monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path}/none")  # no further than the model
+    side = SpeakerSide(SpeakerWishes(on=True, model=str(path)), 100.0, lambda: "classic", "cpu")
+    with pytest.raises(DeviceError):
+        side._open()
+    assert tried == [path]
