@@ -298,6 +298,9 @@ class MainWindow(QMainWindow):
         self._told.update(told)
         if "limit_db" in values:
             self.pictures.gain.set_limit(values["limit_db"])
+        for name, switch in (("on", self.power), ("muted", self.mute)):
+            if name in told:
+                switch.setChecked(told[name])
         self._link.want(**values)
 
     def _pause(self, paused: bool) -> None:

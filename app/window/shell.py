@@ -70,6 +70,9 @@ class Shell(QObject):
         window.settings_changed.connect(self._follow_settings)
         window.settings_asked.connect(self.open_settings)
         window.has_quit.connect(self._leave)
+        # At once, not only when the session has told: the next click turns what is shown.
+        window.power.toggled.connect(self.tray.power.setChecked)
+        window.mute.toggled.connect(self.tray.mute.setChecked)
         self.tray.wanted.connect(window.want)
         self.tray.profile_chosen.connect(window.use_profile)
         self.tray.open_asked.connect(self.come_forward)

@@ -64,6 +64,24 @@ def test_toggle_and_mute_by_the_tray(qtbot: QtBot, shell: Shell, session: Sessio
     assert not session.service._knobs.bypass
 
 
+def test_window_and_tray_turn_the_same_switch(
+    qtbot: QtBot, shell: Shell, session: Session
+) -> None:
+    """A click there and one here at once: neither waits for what the session tells."""
+    qtbot.waitUntil(lambda: shell.tray.sound is Sound.ON)
+    window = shell._window
+    window.power.click()
+    shell.tray.power.trigger()
+    assert (window.power.isChecked(), shell.tray.power.isChecked()) == (True, True)
+    window.mute.click()
+    shell.tray.power.trigger()
+    window.power.click()
+    shell.tray.power.trigger()
+    qtbot.waitUntil(lambda: session.service._knobs.bypass and session.service._knobs.muted)
+    qtbot.waitUntil(lambda: shell.tray.sound is Sound.MUTED)
+    assert not window.power.isChecked()
+
+
 def test_a_middle_click_mutes(qtbot: QtBot, shell: Shell, session: Session) -> None:
     qtbot.waitUntil(shell.tray.mute.isEnabled)
     assert shell.tray.icon is not None
