@@ -251,6 +251,27 @@ def close(stream: Any) -> None:
     """Close a stream of ``open_input`` or ``open_output``, whatever has become of its device."""
     with _ONE_AT_A_TIME:
         stream.close(ignore_errors=True)
+        called = _opened.pop(stream, None)
+        if called is not None:
+            called.callback = _nothing
+
+
+class _Called:
+    """Stands between a stream and whom it calls.
+
+    A stream of sounddevice is a circle of references and stays for minutes after it was closed;
+    whoever is called, with megabytes of sound, must not stay with it.
+    """
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+
+    def __call__(self, block: Any, n: int, times: Any, flags: Any) -> None:
+        self.callback(block, n, times, flags)
+
+
+def _nothing(*_: Any) -> None:
+    """A closed stream calls nobody."""
 
 
 def _open(kind: type, variable: str, name: str, callback: Callback) -> Any:
@@ -258,40 +279,47 @@ def _open(kind: type, variable: str, name: str, callback: Callback) -> Any:
         try:
             return _begin(kind, variable, name, callback)
         except (sd.PortAudioError, ValueError) as error:
-            problem = error
-        if _renew():
-            try:
-                return _begin(kind, variable, name, callback)
-            except (sd.PortAudioError, ValueError) as error:
-                problem = error
+            if not _renew():
+                raise _refused(name, error) from error
+        try:
+            return _begin(kind, variable, name, callback)
+        except (sd.PortAudioError, ValueError) as error:
+            raise _refused(name, error) from error
+
+
+def _refused(name: str, problem: Exception) -> DeviceError:
     told = " ".join(str(problem).split())
     if has_sound_server() and "pulse" in told:
         told += "; ALSA's pulse plug-in is missing (Debian: libasound2-plugins)"
-    raise DeviceError(f"{name} cannot be opened: {told}") from problem
+    return DeviceError(f"{name} cannot be opened: {told}")
 
 
 def _begin(kind: type, variable: str, name: str, callback: Callback) -> Any:
-    served = has_sound_server()
-    with _routed(variable, name) if served else contextlib.nullcontext():
-        stream = kind(
-            device="pulse" if served else name,
-            samplerate=SAMPLE_RATE,
-            blocksize=BLOCK,
-            channels=1,
-            dtype="float32",
-            latency=_LATENCY_S,
-            callback=callback,
-        )
-        _opened.add(stream)
-        try:
-            stream.start()
-        except BaseException:
-            stream.close(ignore_errors=True)
-            raise
+    served, called = has_sound_server(), _Called(callback)
+    try:
+        with _routed(variable, name) if served else contextlib.nullcontext():
+            stream = kind(
+                device="pulse" if served else name,
+                samplerate=SAMPLE_RATE,
+                blocksize=BLOCK,
+                channels=1,
+                dtype="float32",
+                latency=_LATENCY_S,
+                callback=called,
+            )
+            _opened[stream] = called
+            try:
+                stream.start()
+            except BaseException:
+                stream.close(ignore_errors=True)
+                raise
+    except BaseException:
+        called.callback = _nothing
+        raise
     return stream
 
 
-_opened: weakref.WeakSet[Any] = weakref.WeakSet()
+_opened: weakref.WeakKeyDictionary[Any, _Called] = weakref.WeakKeyDictionary()
 
 
 def _renew() -> bool:

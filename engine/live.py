@@ -136,7 +136,7 @@ class LiveSession:
         watch: Callable[[Frame], object] | None = None,
         clock: Any = time,
     ) -> None:
-        self._watch = watch
+        self._show = _Viewer(watch)
         self.excerpt: Excerpt | None = None
         """Filled with what comes in and goes out, by the worker; may be replaced at any time."""
         self._clock = clock
@@ -292,14 +292,6 @@ class LiveSession:
         self._at = self._since = max(heard.begun, heard.written - n_before)
         self._cleaned.leap(self._at)
 
-    def _show(self, frame: Frame) -> None:
-        """Hand a frame to the viewer; one that fails is not asked again, the sound goes on."""
-        if self._watch is not None:
-            try:
-                self._watch(frame)
-            except Exception:
-                self._watch = None
-
     def lost(self) -> str | None:
         """Name of a device whose stream has ended by itself: it never calls again; else None."""
         for name, stream in self._streams:
@@ -338,6 +330,23 @@ class LiveSession:
         while self._streams:
             _, stream = self._streams.pop()
             devices.close(stream)
+
+
+class _Viewer:
+    """Hands frames on; a viewer that fails is not asked again, the sound goes on.
+
+    No method of the session: a circle of references would keep its tapes long after its end.
+    """
+
+    def __init__(self, watch: Callable[[Frame], object] | None) -> None:
+        self._watch = watch
+
+    def __call__(self, frame: Frame) -> None:
+        if self._watch is not None:
+            try:
+                self._watch(frame)
+            except Exception:
+                self._watch = None
 
 
 def _least_behind(pipeline: Pipeline) -> int:

@@ -64,9 +64,7 @@ def test_toggle_and_mute_by_the_tray(qtbot: QtBot, shell: Shell, session: Sessio
     assert not session.service._knobs.bypass
 
 
-def test_window_and_tray_turn_the_same_switch(
-    qtbot: QtBot, shell: Shell, session: Session
-) -> None:
+def test_window_and_tray_turn_the_same_switch(qtbot: QtBot, shell: Shell, session: Session) -> None:
     """A click there and one here at once: neither waits for what the session tells."""
     qtbot.waitUntil(lambda: shell.tray.sound is Sound.ON)
     window = shell._window
