@@ -107,7 +107,9 @@ class Status:
     drift_ppm: float = 0.0
     """How much faster than the capture playback runs at the moment [parts per million]."""
     load: float = 0.0
-    """Share of the time that the worker needs to clean: 1 is as much as there is."""
+    """Time that cleaning a second of sound took [s]; from 1 on the worker falls behind."""
+    effort: float = 0.0
+    """Processor time that it took [s]; less than ``load`` where others had the processor."""
 
 
 class LiveSession:
@@ -155,7 +157,7 @@ class LiveSession:
         self._worker = threading.Thread(target=self._work, name="denoise worker", daemon=True)
         self._streams: list[tuple[str, Any]] = []  # of which device
         self._levels = _Levels()
-        self._busy_s = self._busy_before_s = 0.0
+        self._busy = self._asked_busy = np.zeros(2)  # spent cleaning, and sound cleaned so [s]
         self.catch_ups = 0
         self._worker_s = self._asked_worker_s = 0.0
 
@@ -221,11 +223,13 @@ class LiveSession:
         elapsed_s = max(now - self._asked_s, 1e-6)
         cpu = (cpu_s - self._asked_cpu_s) / elapsed_s
         worker_s = self._worker_s
-        worker = (worker_s - self._asked_worker_s) / elapsed_s
+        spent_s = worker_s - self._asked_worker_s
         self._asked_s, self._asked_cpu_s, self._asked_worker_s = now, cpu_s, worker_s
         self._capture.look_for_gap()
         input_dbfs, output_dbfs = self._levels.read()
-        busy_s, self._busy_before_s = self._busy_s - self._busy_before_s, self._busy_s
+        busy = self._busy  # replaced whole by the worker
+        (busy_s, sound_s), self._asked_busy = busy - self._asked_busy, busy
+        sound_s = max(sound_s, BLOCK / SAMPLE_RATE)
         denoiser, first = self._pipeline.denoiser, self._playbacks[0]
         fault = str(denoiser.fault) if denoiser.fault else None
         if fault is None and first.is_uncleaned:
@@ -241,11 +245,12 @@ class LiveSession:
             speech=denoiser.frame.speech,
             seconds=now - self._started_s,
             fault=fault,
-            worker_percent=100.0 * worker,
+            worker_percent=100.0 * spent_s / elapsed_s,
             uncleaned_s=first.uncleaned / SAMPLE_RATE,
             target_ms=None if delay_ms is None else delay_ms - 1000.0 * first.drift.excess_s,
             drift_ppm=1e6 * first.drift.speed,
-            load=busy_s / elapsed_s,
+            load=float(busy_s / sound_s),
+            effort=float(spent_s / sound_s),
         )
 
     def _work(self) -> None:
@@ -266,13 +271,18 @@ class LiveSession:
             # The machine could not keep up: what is missing was played as it came.
             self._begin_again(round(_WARM_UP_S * SAMPLE_RATE))
             self.catch_ups += 1
-        while n := min(heard.written - self._at, len(self._block)):
+        # Only what was there: who never catches up must look at what is new, and be stopped.
+        end = heard.written
+        while n := min(end - self._at, len(self._block)):
+            if self._stop.is_set() or self._next is not None:
+                break
             block = self._block[:n]
             if not heard.read(self._at, block):
                 break  # overtaken by the capture: we begin again
             before_s = self._clock.monotonic()
             cleaned = self._pipeline.process(block)
-            self._busy_s += self._clock.monotonic() - before_s
+            spent_s = self._clock.monotonic() - before_s
+            self._busy = np.add(self._busy, (spent_s, n / SAMPLE_RATE))
             self._levels.add(block, cleaned)
             if self.excerpt is not None:
                 self.excerpt.add(block, self._at, cleaned, self._cleaned.written)

@@ -200,6 +200,33 @@ def test_another_model_takes_over_while_the_sound_goes_on() -> None:
     assert world.session._playbacks[0].stops == 0
 
 
+def test_a_lighter_model_takes_over_from_one_that_is_too_slow() -> None:
+    """While sound goes through uncleaned, by the worker that is behind; and back again."""
+    network = Slow(halved(), lambda seconds: world.spend(seconds))
+    world = TwoClocks(network, 0.0)
+    world.run(10.0)
+    world.session.status()
+    network.cost_s = 0.02
+    world.run(5.0)
+    status = world.session.status()
+    assert status.fault is not None
+    assert status.load > 1.5, "of a second of sound, not of the time that there was"
+    world.session.replace(Steady(CLASSIC, gain=0.25))
+    world.run(5.0)
+    status = world.session.status()
+    assert status.fault is None
+    assert np.abs(heard(world, 3.0)).max() == pytest.approx(0.125, abs=0.005)
+    assert abs(world.delays_ms[-1] - world.targets_ms[-1]) < 10.0
+    network.cost_s = 0.0
+    world.session.replace(network)
+    world.run(5.0)
+    assert np.abs(heard(world, 3.0)).max() == pytest.approx(0.25, abs=0.005)
+    assert abs(world.delays_ms[-1] - world.targets_ms[-1]) < 10.0
+    # A step of the tone's own height would be 58 times as much as this allows.
+    assert largest_bend(heard(world, 25.0)) < 1.1
+    assert world.session._playbacks[0].stops == 0
+
+
 def test_muted_is_silent_even_when_the_worker_stands_still() -> None:
     world = TwoClocks(halved(), 0.0)
     world.run(5.0)
