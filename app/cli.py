@@ -107,6 +107,12 @@ def build_parser() -> argparse.ArgumentParser:
         "hear it from this output device (default: the system's)",
     )
     _add_model_options(live)
+    live.add_argument(
+        "--keep-model",
+        action="store_true",
+        help="never let a cheaper model clean for a while when this machine cannot keep up: "
+        "sound then goes through uncleaned",
+    )
     live.add_argument("--json", action="store_true", help="one JSON object a second, for programs")
 
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
@@ -207,7 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="use the recorded voice even where there is a microphone and a desktop",
     )
     _add_model_options(demo)
-    demo.set_defaults(output=None, monitor=False, speakers=None, json=False)
+    demo.set_defaults(output=None, monitor=False, speakers=None, json=False, keep_model=False)
 
     for name, what in training.COMMANDS.items():
         commands.add_parser(name, help=what, add_help=False)  # listed here, parsed there

@@ -25,7 +25,9 @@ def run(args: argparse.Namespace) -> int:
 
     Raises ModelError, DeviceError, or ControlError when a session runs already.
     """
-    wishes = Wishes(args.model, args.provider, args.device or None, args.output, args.monitor)
+    wishes = Wishes(
+        args.model, args.provider, args.device or None, args.output, args.monitor, args.keep_model
+    )
     speakers = SpeakerWishes(args.speakers is not None, args.speakers or None)
     if speakers.output is not None:
         speaker_output(speakers.output)  # a name that fits nothing is told at once

@@ -26,11 +26,13 @@ from app.audience import Audience
 from app.columns import ROWS, byte, rows_of
 from app.excerpts import REQUESTS, Excerpts
 from app.second_ear import SecondEar
+from app.spare_model import Figures, SpareModel
 from app.speakers import SpeakerSide, SpeakerWishes, speaker_output
 from app.watch import TICK_S, Patience, Watch
 from engine import devices
 from engine.control import Answer, Request
 from engine.denoiser import Frame, Knobs
+from engine.effort import Efforts
 from engine.errors import DeviceError, ModelError
 from engine.live import LiveSession, Status
 from engine.names import MICROPHONE_NAME
@@ -67,6 +69,8 @@ class Wishes:
     output: str | None = None
     """None: the virtual microphone."""
     monitor: bool = False
+    keep_model: bool = False
+    """Never clean with a cheaper model, however busy the machine is."""
 
 
 class Service:
@@ -106,6 +110,14 @@ class Service:
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
         self._network = open_network(wishes.model, models.FOLDER, wishes.provider, background=True)
         self._model = wishes.model
+        self._wanted = self._network.spec.name
+        self._picked = False  # a model, since it was looked at last
+        efforts = Efforts()
+        self._spare = SpareModel(
+            wishes.model,
+            _shipped(),
+            lambda name: efforts.of(find(name, models.FOLDER)),
+        )
         self.speakers = SpeakerSide(
             speakers or SpeakerWishes(),
             knobs.limit_db,
@@ -126,10 +138,11 @@ class Service:
 
         Returns
         -------
-        of most: ``on``, ``muted``, ``limit_db``, ``monitor``, ``input``, ``output``, ``model``,
-        ``provider``, ``problem`` (what could not be had, or null), ``recoveries`` (how often the
-        sound was lost and had back), ``speakers`` (an object, see ``SpeakerSide.told``) and the
-        figures of ``Status``
+        of most: ``on``, ``muted``, ``limit_db``, ``monitor``, ``input``, ``output``, ``model``
+        (that runs), ``model_wanted``, ``overload`` (``model`` or ``machine``: why they differ, or
+        null), ``provider``, ``problem`` (what could not be had, or null), ``recoveries`` (how
+        often the sound was lost and had back), ``speakers`` (an object, see
+        ``SpeakerSide.told``) and the figures of ``Status``
 
         Raises
         ------
@@ -146,7 +159,7 @@ class Service:
         if do == "devices":
             return {"devices": self._devices()}
         if do == "models":
-            return {"models": [path.stem for path in sorted(models.FOLDER.glob("*.onnx"))]}
+            return {"models": _shipped()}
         if do == "quit":
             self.stop()
         elif do == "toggle":
@@ -165,6 +178,7 @@ class Service:
 
     def _set(self, wanted: dict[str, Any]) -> None:
         knobs, wishes, speakers = self._knobs, self._wishes, self.speakers.wishes
+        picked = False
         for name, value in wanted.items():
             if name in ("on", "muted", "monitor", "speakers"):
                 if not isinstance(value, bool):
@@ -204,11 +218,12 @@ class Service:
                     raise ValueError(f"model should be a name, got {value!r}")
                 _asked(find, value, models.FOLDER)
                 wishes = replace(wishes, model=value)
+                picked = True
             else:
                 raise ValueError(f"there is no {name} to set")
         self._turn(knobs)
-        if wishes != self._wishes:
-            self._wishes = wishes
+        if wishes != self._wishes or picked:
+            self._wishes, self._picked = wishes, self._picked or picked
             self._wake.set()
         if speakers != self.speakers.wishes:
             self.speakers.want(speakers)
@@ -227,6 +242,7 @@ class Service:
             "limit_db": self._knobs.limit_db,
             "monitor": self._wishes.monitor,
             **self._about,
+            "overload": self._spare.overload,
             "provider": self._network.provider,  # another may have taken over
             "provider_note": self._network.note,
             **figures,
@@ -329,7 +345,9 @@ class Service:
                 self._lose(trouble)
         if self._lost_s is not None and self._tries:
             self._pause(self._patience.next_s())
-        if not self._stopping and (self._session is None or self._opened != self._wishes):
+        if self._stopping:
+            return
+        if self._session is None or self._opened != self._wishes or self._picked:
             self._open_or_say_why()
 
     def _wait(self, session: LiveSession) -> None:
@@ -353,6 +371,27 @@ class Service:
             self._told_s = now
             self._status = session.status()
             report(self._status)
+            self._relieve(session, self._status)
+
+    def _relieve(self, session: LiveSession, status: Status) -> None:
+        """Let a cheaper model clean while the machine cannot keep up with the one wished for."""
+        if self._wishes.keep_model or status.state != "running":
+            return
+        spare, now = self._spare, time.monotonic()
+        name = spare.look(now, Figures(status.load, status.effort, status.uncleaned_s))
+        if name is None:
+            return
+        why, before = spare.in_words(), self._about["model"]
+        try:
+            self._use(name)
+        except ModelError as error:
+            log.warning("%s cannot take over from %s: %s", name, before, error)
+            spare.refuse(name)
+            return
+        spare.run(name, now)
+        session.replace(self._network)
+        self._name_models()
+        log.warning("%s cleans instead of %s: %s", self._about["model"], before, why)
 
     def _changed(self) -> str | None:
         """Which device has gone; one that has merely become another is wished for anew."""
@@ -448,12 +487,16 @@ class Service:
         The virtual microphone stays while it can: call apps would lose it.
         """
         wishes = self._wishes
-        if wishes.model != self._model:
-            if find(wishes.model, models.FOLDER) != self._network.path:
-                self._network = open_network(
-                    wishes.model, models.FOLDER, wishes.provider, background=True
-                )
-            self._model = wishes.model
+        picked, self._picked = self._picked, False
+        if wishes.model != self._model or picked:
+            self._use(wishes.model)
+            self._model, self._wanted = wishes.model, self._network.spec.name
+            self._spare.want(wishes.model)
+            if self._session is not None and self._opens_nothing(wishes):
+                self._session.replace(self._network)
+                self._opened = wishes
+                self._name_models()
+                return
         self._sound.close()
         self._census.close()  # it may have died with its server since it was used last
         if self._out is None or self._out.wished != wishes.output or not self._has(self._out):
@@ -470,6 +513,7 @@ class Service:
         self._session.knobs = self._knobs  # as they may be by now
         self._session.excerpt = self._excerpts.wanted
         self._watch.begin()
+        self._spare.rest()
         self._told_s = time.monotonic()
         self._counted_s = self._told_s - _CENSUS_S  # who listened waits to be taken back
         if self._lost_s is None:
@@ -477,8 +521,26 @@ class Service:
         self._about = {
             "input": source.name,
             "output": self._out.shown,
-            "model": self._network.spec.name,
             "provider": self._network.provider,
+        }
+        self._name_models()
+
+    def _use(self, name: str) -> None:
+        """Have the network of this name; raises ModelError and keeps the one there is."""
+        if find(name, models.FOLDER) != self._network.path:
+            self._network = open_network(
+                name, models.FOLDER, self._wishes.provider, background=True
+            )
+
+    def _opens_nothing(self, wishes: Wishes) -> bool:
+        """Whether another model is all that is new."""
+        return self._opened is not None and replace(self._opened, model=wishes.model) == wishes
+
+    def _name_models(self) -> None:
+        self._about = {
+            **self._about,
+            "model": self._network.spec.name,
+            "model_wanted": self._wanted,
         }
 
     def _begin(self, source: str, output: str) -> LiveSession:
@@ -545,6 +607,11 @@ def _output(name: str | None, usage: Usage | None) -> Iterator[tuple[str, ...]]:
                 yield microphone.sink, microphone.source, MICROPHONE_NAME
             finally:
                 microphone.remove()
+
+
+def _shipped() -> list[str]:
+    """Names of the models that come with the program."""
+    return [path.stem for path in sorted(models.FOLDER.glob("*.onnx"))]
 
 
 def _asked(ask: Callable[..., T], *of: Any) -> T:

@@ -10,6 +10,7 @@ import argparse
 import json
 from typing import Any
 
+from app import spare_model
 from app.speakers import in_words
 from engine.control import Answer, ControlClient
 
@@ -44,6 +45,8 @@ def describe(answer: Answer) -> str:
         )
     if answer.get("fault"):
         lines.append(f"uncleaned: {answer['fault']}")
+    if spare := spare_model.in_words(answer):
+        lines.append(spare)
     if answer.get("provider_note"):
         lines.append(answer["provider_note"])
     if answer["problem"]:

@@ -62,6 +62,35 @@ def write_lowpass(path: Path, spec: ModelSpec, top_hz: float) -> Path:
     return save(path, made, spec)
 
 
+def write_heavy(path: Path, spec: ModelSpec, products: int) -> Path:
+    """Every gain 1, after so many products with a matrix of 1024 × 1024, 0.1 ms to 0.5 ms each."""
+    made = constant_model(spec, gain=1.0, speech=1.0)
+    (gain,) = (node for node in made.graph.node if node.output[0] == "gain")
+    gain.output[0] = "ones"
+    rng, node = np.random.default_rng(0), helper.make_node
+    weights = {
+        "in": rng.standard_normal((spec.n_bins, 1024)) * spec.n_bins**-0.5,
+        "square": rng.standard_normal((1024, 1024)) / 32.0,
+        "out": rng.standard_normal((1024, spec.n_bins)) / 32.0,
+        "nothing": np.zeros(1),
+    }
+    for name, array in weights.items():
+        made.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
+    nodes = [node("MatMul", ["noisy_db", "in"], ["p0"])]
+    for k in range(products):
+        nodes += [
+            node("MatMul", [f"p{k}", "square"], [f"q{k}"]),
+            node("Tanh", [f"q{k}"], [f"p{k + 1}"]),
+        ]
+    nodes += [
+        node("MatMul", [f"p{products}", "out"], ["answer"]),
+        node("Mul", ["answer", "nothing"], ["zeros"]),
+        node("Add", ["ones", "zeros"], ["gain"]),
+    ]
+    made.graph.node.extend(nodes)
+    return save(path, made, spec)
+
+
 def write_lstm(path: Path, spec: ModelSpec, units: int = 16, seed: int = 0) -> Path:
     """Random weights, state ``h0`` and ``c0`` of (batch, units); gains differ by bin and time."""
     return save(path, lstm_model(spec, units, seed), spec)

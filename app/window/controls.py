@@ -170,10 +170,10 @@ class Controls(QWidget):
         wished = self.wished(told)
         self.input.show_choices(text.inputs(self._devices), wished["input"])
         self.output.show_choices(text.outputs(self._devices), wished["output"])
-        model = told.get("model")
+        model = told.get("model_wanted", told.get("model"))
         # Until the models have been read, the one that runs is all that is known.
         self.model.show_choices(self._models() or [(model or "", model)], model)
-        card = self._cards.get(told.get("model", ""))
+        card = self._cards.get(model or "")
         if card:
             self.model.setToolTip(text.model_facts(card))
         self.monitor.setChecked(bool(told["monitor"]))
@@ -197,7 +197,7 @@ class Controls(QWidget):
             source = None
         if output == MICROPHONE_NAME:
             output = None
-        model = told.get("model")
+        model = told.get("model_wanted", told.get("model"))
         return {
             "input": self._picked.get("input", source),
             "output": self._picked.get("output", output),

@@ -112,6 +112,10 @@ def problem(told: dict[str, Any]) -> str:
         return tr("Your voice goes through uncleaned: {0}").format(told["fault"])
     if told.get("state") == "stalled":
         return tr("The device delivers no sound; trying again")
+    if told.get("overload"):
+        return tr("{0} is too much for this machine at the moment: {1} cleans instead").format(
+            told["model_wanted"], told["model"]
+        )
     others = told.get("speakers", {})
     if others.get("problem") or others.get("fault"):
         why = others["problem"] or others["fault"]

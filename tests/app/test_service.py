@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from app.cli import main
 from app.columns import ROWS, rows_of
 from app.service import Service, Wishes
 from app.speakers import SpeakerSide, SpeakerWishes
+from app.steering import describe
 from engine.control import ControlServer
 from engine.denoiser import Denoiser, Knobs
-from engine.errors import DeviceError
+from engine.errors import DeviceError, ModelError
 from engine.live import Status
 from engine.pipeline import Pipeline
 from tests.estimators import Steady
@@ -209,6 +211,101 @@ def test_a_tone_is_seen_where_it_is(service):
     assert curve[row] == pytest.approx(0.1, abs=0.01)
     # Nothing is shown twice.
     assert service.picture()["columns"] == 0
+
+
+class Overloaded:
+    """A session whose machine has as much room as it is told; its models take over at once."""
+
+    def __init__(self, service, monkeypatch, efforts):
+        self.service, self.network = service, service._network
+        self.busy, self.now_s, self.uncleaned_s, self.changes = False, 1000.0, 0.0, 0
+        service._spare._effort = efforts.get
+        service._session, service._opened = self, service._wishes
+        service._name_models()
+        monkeypatch.setattr("app.service.time", self)
+        self.knobs = None
+
+    def monotonic(self):
+        return self.now_s
+
+    def wait_until_running(self, timeout_s):
+        return True
+
+    def replace(self, network):
+        self.network = network
+        self.changes += 1
+
+    def status(self):
+        late = self.busy and self.network.spec.name == "fullband"
+        self.uncleaned_s += 0.5 * late
+        return replace(STATUS, load=0.1, effort=0.04, uncleaned_s=self.uncleaned_s)
+
+    def run(self, seconds):
+        for _ in range(seconds):
+            self.now_s += 1.0
+            self.service._look(self, lambda status: None)
+        return self.service.answer({"do": "status"})
+
+
+@pytest.fixture
+def overloaded(monkeypatch):
+    service = Service(Wishes("fullband", "cpu"), Knobs())
+    service._about = {**ABOUT, "model": "fullband"}
+    return Overloaded(service, monkeypatch, {"fullband": 0.04, "classic": 0.018})
+
+
+def models_of(told):
+    return told["model"], told["model_wanted"], told["overload"]
+
+
+def test_a_cheaper_model_cleans_until_the_machine_is_calm(overloaded, caplog):
+    service = overloaded.service
+    assert models_of(overloaded.run(20)) == ("fullband", "fullband", None)
+    overloaded.busy = True
+    told = overloaded.run(5)
+    assert models_of(told) == ("classic", "fullband", "machine")
+    assert overloaded.network.spec.name == "classic"
+    assert describe(told).splitlines()[-1] == (
+        "classic cleans in place of fullband: the machine is too busy at the moment"
+    )
+    assert "classic cleans instead of fullband: a second of sound takes 100 ms" in caplog.text
+    assert service._wishes.model == "fullband", "what is wished for stays"
+    overloaded.busy = False
+    assert models_of(overloaded.run(60)) == ("fullband", "fullband", None)
+    assert overloaded.changes == 2
+
+
+def test_a_pick_of_the_user_ends_it_without_a_gap(overloaded):
+    service = overloaded.service
+    overloaded.busy = True
+    assert overloaded.run(10)["overload"] == "machine"
+    # The same model again is a pick as well.
+    service.answer({"do": "set", "model": "fullband"})
+    service._open_or_say_why()
+    assert models_of(service.answer({"do": "status"})) == ("fullband", "fullband", None)
+    assert overloaded.network.spec.name == "fullband"
+    overloaded.run(10)
+    service.answer({"do": "set", "model": "classic"})
+    service._open_or_say_why()
+    assert models_of(overloaded.run(100)) == ("classic", "classic", None)
+    assert service._session is overloaded, "no device was opened anew"
+
+
+def test_who_wants_one_model_keeps_it(overloaded):
+    overloaded.service._wishes = Wishes("fullband", "cpu", keep_model=True)
+    overloaded.busy = True
+    assert models_of(overloaded.run(60)) == ("fullband", "fullband", None)
+    assert overloaded.changes == 0
+
+
+def test_a_spare_model_that_cannot_be_opened_is_left(overloaded, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise ModelError("classic.onnx: is damaged")
+
+    monkeypatch.setattr("app.service.open_network", refuse)
+    overloaded.busy = True
+    assert models_of(overloaded.run(60)) == ("fullband", "fullband", None)
+    assert caplog.text.count("classic cannot take over from fullband") == 1
 
 
 def test_a_stranger_s_model_is_tried_for_the_speakers_too(tmp_path, monkeypatch):

@@ -183,6 +183,23 @@ def test_what_is_wrong_is_shown(qtbot: QtBot, window: MainWindow, session: Sessi
     qtbot.waitUntil(lambda: window.banner.isHidden())
 
 
+def test_another_model_that_cleans_for_a_while_is_told_and_not_wished_for(
+    qtbot: QtBot, window: MainWindow, session: Session
+) -> None:
+    about = session.service._about
+    session.service._about = {**about, "model": "classic", "model_wanted": "fullband"}
+    session.service._spare.overload = "machine"
+    qtbot.waitUntil(lambda: window.banner.isVisible())
+    assert window.banner.text() == (
+        "fullband is too much for this machine at the moment: classic cleans instead"
+    )
+    window.controls.show_models([{**CARD, "name": name} for name in ("classic", "fullband")])
+    qtbot.waitUntil(lambda: window._wished["model"] == "fullband")
+    assert window.controls.model.value == "fullband"
+    session.service._about, session.service._spare.overload = about, None
+    qtbot.waitUntil(lambda: window.banner.isHidden())
+
+
 def test_hidden_it_does_not_watch(qtbot: QtBot, window: MainWindow, session: Session) -> None:
     def watchers() -> int:
         return sum(client.watches for client in session.server._clients)

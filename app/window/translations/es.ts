@@ -82,6 +82,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>Tu voz pasa sin limpiar: {0}</translation>
     </message>
     <message>
+        <source>{0} is too much for this machine at the moment: {1} cleans instead</source>
+        <translation>{0} es demasiado para este equipo en este momento: mientras tanto limpia {1} en su lugar</translation>
+    </message>
+    <message>
         <source>The device delivers no sound; trying again</source>
         <translation>El dispositivo no envía sonido; volviendo a intentarlo</translation>
     </message>
