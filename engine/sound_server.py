@@ -436,13 +436,23 @@ class VirtualMicrophone(_VirtualDevice):
 
     @contextlib.contextmanager
     def _keep_listeners(self) -> Iterator[None]:
-        """PulseAudio moves even those who asked for a device by name when another is default."""
-        ours = next(one.index for one in self._pulse.source_list() if one.name == self.source)
-        listeners = [one for one in self._pulse.source_output_list() if one.source == ours]
+        """PulseAudio moves even those who asked for a device by name when another is default.
+
+        Calls wait for this microphone, so one may begin in this very moment: who is new and
+        records what has just become the default is taken for one of them.
+        """
+        streams = {one.index: one.source for one in self._pulse.source_output_list()}
+        default = self._pulse.server_info().default_source_name
         yield
-        for stream in listeners:
-            with contextlib.suppress(pulsectl.PulseOperationFailed):
-                self._pulse.source_output_move(stream.index, ours)
+        numbers = {one.name: one.index for one in self._pulse.source_list()}
+        ours, now = numbers[self.source], self._pulse.server_info().default_source_name
+        moved_to = numbers.get(now) if now != default else None
+        for stream in self._pulse.source_output_list():
+            came = stream.index not in streams and stream.source == moved_to
+            listened = streams.get(stream.index) == ours
+            if listened or (came and not _is_own(stream)):
+                with contextlib.suppress(pulsectl.PulseOperationFailed):
+                    self._pulse.source_output_move(stream.index, ours)
 
 
 class CheckMicrophone(VirtualMicrophone):
@@ -518,6 +528,10 @@ def _streams_to(pulse: pulsectl.Pulse, sink: str) -> list[Guest]:
     found = [_guest(stream) for stream in pulse.sink_input_list() if stream.sink in at]
     # What we play ourselves is no guest: had back, it would go round and round.
     return [guest for guest in found if guest[1] != str(os.getpid())]
+
+
+def _is_own(stream: pulsectl.PulseObject) -> bool:
+    return bool(stream.proplist.get("application.process.id") == str(os.getpid()))
 
 
 def _guest(stream: pulsectl.PulseObject) -> Guest:
