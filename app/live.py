@@ -14,6 +14,7 @@ from dataclasses import asdict
 from app.log import kept
 from app.service import Service, Wishes
 from app.speakers import SpeakerSide, SpeakerWishes, in_words, speaker_output
+from app.supervision import supervise
 from engine.control import ControlServer
 from engine.denoiser import Knobs
 from engine.live import Status
@@ -33,10 +34,14 @@ def run(args: argparse.Namespace) -> int:
         speaker_output(speakers.output)  # a name that fits nothing is told at once
     service = Service(wishes, Knobs(limit_db=args.limit), speakers)
     _on_signals(service.stop)
-    with kept(), ControlServer(service.answer, service.picture):
-        service.run(
-            lambda about: _announce(args.json, about, speakers.on),
-            lambda status: _report(args.json, status, service.speakers),
+    with kept(), ControlServer(service.answer, service.picture) as control:
+        supervise(
+            service,
+            lambda: service.run(
+                lambda about: _announce(args.json, about, speakers.on),
+                lambda status: _report(args.json, status, service.speakers),
+            ),
+            free=control.stop,
         )
     if args.json:
         _say(json.dumps({"state": "stopped"}))

@@ -25,6 +25,7 @@ import models
 from app.audience import Audience
 from app.columns import ROWS, byte, rows_of
 from app.excerpts import REQUESTS, Excerpts
+from app.inquiry import Inquiry
 from app.second_ear import SecondEar
 from app.spare_model import Figures, SpareModel
 from app.speakers import SpeakerSide, SpeakerWishes, speaker_output
@@ -105,6 +106,7 @@ class Service:
         self._about: dict[str, str] = {}
         self._devices_there: list[dict[str, object]] | None = None
         self._devices_s = 0.0
+        self._inquiry = Inquiry()
         self._frames: deque[Frame] = deque(maxlen=_FRAMES)
         self._excerpts = Excerpts()
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
@@ -172,8 +174,14 @@ class Service:
         """Those there are; who asks again at once is told the same."""
         now = time.monotonic()
         if self._devices_there is None or now > self._devices_s + _DEVICES_S:
-            self._devices_there = [device.as_dict() for device in _asked(devices.devices)]
-            self._devices_s = now
+            try:
+                found = self._inquiry.ask(devices.devices)
+            except DeviceError as error:
+                if self._devices_there is None:
+                    raise ValueError(str(error)) from error
+            else:
+                self._devices_there = [device.as_dict() for device in found]
+            self._devices_s = time.monotonic()
         return self._devices_there
 
     def _set(self, wanted: dict[str, Any]) -> None:
@@ -199,7 +207,7 @@ class Service:
                 if not isinstance(value, str | None):
                     raise ValueError(f"{name} should be a name or null, got {value!r}")
                 if value is not None or name == "input":
-                    _asked(devices.find, name, value)
+                    _asked(self._inquiry.ask, devices.find, name, value)
                 field = "source" if name == "input" else "output"
                 wishes = replace(wishes, **{field: value})
             elif name in ("speakers_output", "speakers_model"):
@@ -211,7 +219,7 @@ class Service:
                     speakers = replace(speakers, model=value)
                 else:
                     if value is not None:
-                        _asked(speaker_output, value)
+                        _asked(self._inquiry.ask, speaker_output, value)
                     speakers = replace(speakers, output=value)
             elif name == "model":
                 if not isinstance(value, str):
@@ -306,6 +314,7 @@ class Service:
         ------
         DeviceError, ModelError : it cannot begin; later ones are told and tried again
         """
+        self._ticked_s = time.monotonic()
         try:
             self._open()
             started(self._about)
@@ -326,6 +335,16 @@ class Service:
             self._outlet.close()
             self._census.close()
             self._routes.close()
+
+    @property
+    def ticked_s(self) -> float | None:
+        """When its thread last came by [s]; None: it does not run."""
+        return self._ticked_s
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it is to end."""
+        return self._stopping
 
     def stop(self) -> None:
         """End ``run`` soon; from any thread."""

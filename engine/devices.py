@@ -17,10 +17,21 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from engine.errors import DeviceError
-from engine.sound_server import ServerDevice, SoundServer, Stream, Usage, choose
+from engine.sound_server import (
+    ServerDevice,
+    SoundServer,
+    Stream,
+    Usage,
+    answered_within,
+    choose,
+)
+
+# PortAudio looks for devices when it is loaded, and waits for a server that does not answer.
+_LOOKS_S = 5.0
 
 try:
-    import sounddevice as sd
+    with answered_within(_LOOKS_S):
+        import sounddevice as sd
 except OSError as error:  # the package is there, the library it wraps is not
     raise DeviceError("PortAudio is missing: install it (Debian: libportaudio2)") from error
 
@@ -330,8 +341,9 @@ def _renew() -> bool:
     """
     if any(not stream.closed for stream in _opened):
         return False
-    sd._terminate()
-    sd._initialize()
+    with answered_within(_LOOKS_S):
+        sd._terminate()
+        sd._initialize()
     return True
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
+import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +32,8 @@ _CHECK_SOURCE = f"{_OURS}check_microphone"
 # Marks a module as ours and says which process answers for it.
 _OWNER = "denoise_app.owner"
 _READY_S = 3.0
+_TCP_PORT = 4713
+_AGAIN_S = 0.5
 # What pulsectl raises when a server refuses, goes away meanwhile, or had gone before; the last
 # two are no PulseError.
 _FAILURES = (
@@ -504,6 +509,60 @@ class VirtualSpeakers(_VirtualDevice):
             _move(self._pulse, guests, self.sink)
 
 
+def hang_up() -> int:
+    """Cut all connections of this process to its sound server; returns how many there were.
+
+    libpulse and ALSA wait without end for a server that lives and does not answer. After this
+    whoever waits is told that the server has gone. Call it from any thread.
+    """
+    return sum(_cut(int(name)) for name in _open_files())
+
+
+@contextlib.contextmanager
+def answered_within(limit_s: float) -> Iterator[None]:
+    """Hang up whenever what is done here waits for the sound server longer than this [s]."""
+    done = threading.Event()
+
+    def watches() -> None:
+        wait_s = limit_s
+        while not done.wait(wait_s):
+            hang_up()
+            wait_s = _AGAIN_S  # who asks at one place after the other
+
+    threading.Thread(target=watches, name="denoise patience", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _open_files() -> list[str]:
+    with contextlib.suppress(OSError):  # no Linux
+        return os.listdir("/proc/self/fd")
+    return []
+
+
+def _cut(descriptor: int) -> bool:
+    """Cut what is a connection to the sound server and leave all else alone."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            if not _is_server(connection.getpeername()):
+                return False
+            connection.shutdown(socket.SHUT_RDWR)
+    except OSError:  # without a peer, or closed meanwhile
+        return False
+    return True
+
+
+def _is_server(peer: object) -> bool:
+    """Whether a server of PulseAudio's protocol listens at such an address."""
+    if isinstance(peer, str):
+        return peer.endswith("/native") or f"unix:{peer}" in os.environ.get("PULSE_SERVER", "")
+    return isinstance(peer, tuple) and peer[1:2] == (_TCP_PORT,)
+
+
 def _properties(description: str) -> str:
     """Of a device of ours, as a module takes them."""
     # PipeWire's session manager makes the device of the highest priority the default where the
@@ -604,7 +663,9 @@ def _device_of(argument: str | None) -> str | None:
 
 def _lives(owner: str) -> bool:
     with contextlib.suppress(psutil.Error, ValueError):
-        return _identity(int(owner.split(":")[0])) == owner
+        pid = int(owner.split(":")[0])
+        # Whose parent has not yet asked how it ended does nothing any more.
+        return _identity(pid) == owner and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 
