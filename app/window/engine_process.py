@@ -26,6 +26,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
 _PROVEN_S = 10.0
 _QUIT_S = 3.0
 _PREFIX = "denoise-app: "
+_LOG_BYTES = 500_000
 
 
 class State(Enum):
@@ -76,6 +77,7 @@ class EngineProcess:
         options : of a new one, then of each that follows where one ended without having
             answered; the last ones stay
         """
+        self._shorten_log()
         now_s = time.monotonic()
         if answers:
             self._since_s = self._since_s or now_s
@@ -143,8 +145,17 @@ class EngineProcess:
         ours = [line for line in lines if line.startswith(_PREFIX)]
         return ours[-1].removeprefix(_PREFIX)[:300] if ours else ""
 
+    def _shorten_log(self) -> None:
+        """Sound libraries write to it at each opening, and it lies in memory on most systems."""
+        with contextlib.suppress(OSError):
+            if self._log.stat().st_size > _LOG_BYTES:
+                kept = self._log.read_bytes()[-_LOG_BYTES // 2 :]
+                # Whoever writes appends: what comes in this moment is lost, no more.
+                self._log.write_bytes(kept[kept.find(b"\n") + 1 :])
+
     def _start(self, options: tuple[str, ...]) -> None:
-        with self._log.open("wb") as log:
+        self._log.write_bytes(b"")
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._command, *options],
                 stdin=subprocess.DEVNULL,

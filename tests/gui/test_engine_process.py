@@ -43,6 +43,35 @@ def test_it_starts_again_ever_more_slowly(tmp_path: Path, monkeypatch: pytest.Mo
     assert engine.words == "no such microphone"
 
 
+CHATTERER = (
+    sys.executable,
+    "-c",
+    "import sys\n"
+    "for number in range(40000): print('ALSA lib: unable to open slave', number, file=sys.stderr)\n"
+    "sys.stdin.close(); sys.stderr.flush(); open(sys.argv[1], 'w').close()\n"
+    "import time; time.sleep(1.0); sys.exit('denoise-app: no such microphone')",
+)
+
+
+def test_what_it_writes_does_not_grow_without_end(tmp_path: Path) -> None:
+    engine, written = EngineProcess(tmp_path, CHATTERER), tmp_path / "written"
+    engine.look(False, (str(written),))
+    while not written.exists():
+        time.sleep(0.02)
+    log = tmp_path / "engine.log"
+    assert log.stat().st_size > 1_000_000
+    engine.look(True, ())
+    assert 100_000 < log.stat().st_size < 500_000
+    lines = log.read_text().splitlines()
+    assert lines[0].startswith("ALSA lib: ")
+    assert lines[-1].endswith(" 39999")
+    assert engine._process is not None
+    engine._process.wait(20)
+    engine.look(False, (str(written),))
+    assert engine.words == "no such microphone", "written after it was shortened"
+    engine.end(lambda: None)  # the next one
+
+
 def test_one_that_answers_is_left_alone(tmp_path: Path) -> None:
     engine = EngineProcess(tmp_path, SLEEPER)
     assert engine.look(True, ()) is State.RUNS

@@ -586,10 +586,27 @@ def run(
             if code != 0 or world.modules():
                 outcome.complaints.append(f"at its end: code {code}, {world.modules()} modules")
         world.errors.seek(0)
-        for line in world.errors.read().decode(errors="replace").splitlines():
-            if "Traceback" in line or "unforeseen" in line:
-                outcome.complaints.append(f"stderr: {line}")
+        text = world.errors.read().decode(errors="replace")
+        outcome.complaints += [f"stderr:\n{told}" for told in tracebacks(text)]
     return outcome
+
+
+def tracebacks(text: str) -> list[str]:
+    """What went wrong unforeseen, whole: the line before each traceback, it, and its error.
+
+    >>> tracebacks("a\\nb: oh\\nTraceback (most recent call last):\\n  File\\nKeyError: 1\\nc")
+    ['b: oh\\nTraceback (most recent call last):\\n  File\\nKeyError: 1']
+    """
+    found: list[str] = []
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("Traceback"):
+            inside = itertools.takewhile(lambda one: one.startswith(" "), lines[number + 1 :])
+            end = number + 1 + len(list(inside))
+            found.append("\n".join(lines[max(0, number - 1) : end + 1]))
+        elif "unforeseen" in line and not lines[number + 1 : number + 2]:
+            found.append(line)  # nothing followed
+    return found
 
 
 def _settled(world: World) -> Resources:
