@@ -27,7 +27,7 @@ import numpy as np
 import models
 from app import log
 from app.places import settings_folder, state_folder
-from engine import cache
+from engine import cache, priority
 from engine.control import ControlClient, folder
 from engine.errors import ControlError, DeviceError, ModelError
 from engine.network import Network
@@ -246,25 +246,24 @@ def _priority() -> Iterator[Finding]:
         return
     import resource
 
+    granted = priority.tried()
+    raised = granted.level != priority.NORMAL
+    # Where the user may be nicer to sound than to others, it is done without asking anybody.
     nice = 20 - resource.getrlimit(resource.RLIMIT_NICE)[0]
-    realtime = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
-    raised = os.geteuid() == 0 or nice <= -11 or realtime > 0
-    rtkit = any(
-        Path(at, "org.freedesktop.RealtimeKit1.service").exists()
-        for at in ("/usr/share/dbus-1/system-services", "/usr/local/share/dbus-1/system-services")
-    )
-    facts = {"nice": nice, "realtime": realtime, "rtkit": rtkit, "groups": _groups()}
+    facts = {
+        "level": granted.level,
+        "note": granted.note,
+        "nice": nice,
+        "realtime": resource.getrlimit(resource.RLIMIT_RTPRIO)[0],
+        "groups": _groups(),
+    }
     yield Finding(
         "priority",
-        OK if raised or rtkit else WARNING,
-        "Sound may be served before other work."
+        OK if raised or nice <= -11 else WARNING,
+        f"Sound's {granted.in_words()}."
         if raised
-        else "rtkit is there to have sound served before other work."
-        if rtkit
-        else "Sound has no higher priority here, so it may drop out while the machine is busy.",
-        ""
-        if raised or rtkit
-        else "install rtkit, or allow it in /etc/security/limits.d (nice -11)",
+        else f"Sound's {granted.in_words()}, so it may drop out while the machine is busy.",
+        "" if raised else "install rtkit, or allow it in /etc/security/limits.d (rtprio 20)",
         facts,
     )
 

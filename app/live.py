@@ -19,6 +19,7 @@ from engine.control import ControlServer
 from engine.denoiser import Knobs
 from engine.live import Status
 from engine.names import SPEAKERS_NAME
+from engine.priority import allowed
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         speaker_output(speakers.output)  # a name that fits nothing is told at once
     service = Service(wishes, Knobs(limit_db=args.limit), speakers)
     _on_signals(service.stop)
-    with kept(), ControlServer(service.answer, service.picture) as control:
+    with kept(), allowed(), ControlServer(service.answer, service.picture) as control:
         supervise(
             service,
             lambda: service.run(

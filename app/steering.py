@@ -13,6 +13,7 @@ from typing import Any
 from app import spare_model
 from app.speakers import in_words
 from engine.control import Answer, ControlClient
+from engine.priority import Granted
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +44,8 @@ def describe(answer: Answer) -> str:
             f"{answer['output']}, delay {delay} ms, CPU {answer['cpu_percent']:.1f} %, "
             f"drops {answer['drops']}"
         )
+        if "priority" in answer:
+            lines.append(Granted(answer["priority"], answer["priority_note"]).in_words())
     if answer.get("fault"):
         lines.append(f"uncleaned: {answer['fault']}")
     if spare := spare_model.in_words(answer):

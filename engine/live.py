@@ -38,6 +38,7 @@ from engine.excerpt import Excerpt
 from engine.measure import dbfs
 from engine.network import Estimator
 from engine.pipeline import Pipeline
+from engine.priority import CALLBACKS, NOT_ASKED, REST_S, WORKER, Priority
 from engine.stft import Float
 from engine.tape import Tape
 
@@ -111,6 +112,10 @@ class Status:
     """Time that cleaning a second of sound took [s]; from 1 on the worker falls behind."""
     effort: float = 0.0
     """Processor time that it took [s]; less than ``load`` where others had the processor."""
+    priority: str = NOT_ASKED.level
+    """Of the session's threads: ``real-time``, ``high`` or ``normal``."""
+    priority_note: str = NOT_ASKED.note
+    """By whom they have it, or why no more."""
 
 
 class LiveSession:
@@ -153,9 +158,11 @@ class LiveSession:
             _Playback(name, self._capture, self._cleaned, behind, clock) for name in outputs
         ]
         self._at = self._since = 0  # positions of the next sample to clean, and of the first
-        self._block = np.zeros(4096, np.float32)
+        self._block = np.zeros(2 * BLOCK, np.float32)
         self._stop = threading.Event()
         self._worker = threading.Thread(target=self._work, name="denoise worker", daemon=True)
+        self._priority = Priority()
+        self._rested_s = 0.0  # processor time of the worker when it slept last
         self._streams: list[tuple[str, Any]] = []  # of which device
         self._levels = _Levels()
         self._busy = self._asked_busy = np.zeros(2)  # spent cleaning, and sound cleaned so [s]
@@ -196,10 +203,12 @@ class LiveSession:
             self._close_streams()
             raise
         self._worker.start()
+        self._priority.start(self._threads, n=len(self._streams) + 1)
 
     def stop(self) -> None:
         """Close the devices and wait for the worker. Safe to call twice."""
         self._stop.set()
+        self._priority.stop()
         self._close_streams()
         if self._worker.is_alive():
             self._worker.join(timeout=5.0)
@@ -252,12 +261,22 @@ class LiveSession:
             drift_ppm=1e6 * first.drift.speed,
             load=float(busy_s / sound_s),
             effort=float(spent_s / sound_s),
+            priority=self._priority.granted.level,
+            priority_note=self._priority.granted.note,
         )
+
+    def _threads(self) -> list[tuple[int, int]]:
+        """Number and priority of those that have begun."""
+        callers = [self._capture.thread, *(playback.thread for playback in self._playbacks)]
+        found = [(thread, CALLBACKS) for thread in callers if thread is not None]
+        worker = self._worker.native_id
+        return found if worker is None else [*found, (worker, WORKER)]
 
     def _work(self) -> None:
         """Clean what has come, until told to stop."""
         while not self._stop.is_set():
-            self._capture.wait(self._at + self._pipeline.wanted, timeout_s=0.1)
+            if self._capture.wait(self._at + self._pipeline.wanted, timeout_s=0.1):
+                self._rested_s = time.thread_time()
             self.clean()
 
     def clean(self) -> None:
@@ -289,6 +308,8 @@ class LiveSession:
                 self.excerpt.add(block, self._at, cleaned, self._cleaned.written)
             self._at += n
             self._cleaned.write(cleaned)
+            if self._priority.must_rest and time.thread_time() - self._rested_s > REST_S:
+                self._priority.step_back()
             for playback in self._playbacks:
                 playback.tell()
         self._worker_s = time.thread_time()
@@ -383,6 +404,7 @@ class _Capture:
 
     def __init__(self, clock: Any) -> None:
         self.tape = Tape(round(_TAPE_S * SAMPLE_RATE))
+        self.thread: int | None = None
         self.called_s = float("-inf")
         self.sounded_s: float | None = None
         self.gaps = 0
@@ -397,6 +419,8 @@ class _Capture:
 
     def callback(self, block: Any, n: int, times: Any, flags: Any) -> None:
         self.called_s = self._clock.monotonic()
+        if self.thread is None:
+            self.thread = threading.get_native_id()
         if block.any():
             self.sounded_s = self.called_s
         age_s = times.currentTime - times.inputBufferAdcTime
@@ -419,12 +443,17 @@ class _Capture:
         arrived_s, written = self._arrival
         return written + SAMPLE_RATE * min(max(now_s - arrived_s, 0.0), 2 * BLOCK / SAMPLE_RATE)
 
-    def wait(self, position: int, timeout_s: float) -> None:
-        """Sleep until the samples before ``position`` have come: once a hop, not a block."""
+    def wait(self, position: int, timeout_s: float) -> bool:
+        """Sleep until the samples before ``position`` have come: once a hop, not a block.
+
+        False when they are there already.
+        """
         self._wanted = position
-        if self.tape.written < position:
-            with contextlib.suppress(queue.Empty):
-                self._wake.get(timeout=timeout_s)
+        if self.tape.written >= position:
+            return False
+        with contextlib.suppress(queue.Empty):
+            self._wake.get(timeout=timeout_s)
+        return True
 
     def look_for_gap(self) -> None:
         """Count samples the system lost without a word: the clock runs on, the count does not."""
@@ -449,6 +478,7 @@ class _Playback:
         self.coming: tuple[Tape, int] | None = None
         """Clean sound by another model, and how far behind it must be."""
         self.muted = False
+        self.thread: int | None = None
         self.called_s = float("-inf")
         self.played = self.uncleaned = 0
         """Samples of sound since the start, and those of them that were not cleaned."""
@@ -479,6 +509,8 @@ class _Playback:
 
     def callback(self, block: Any, n: int, times: Any, flags: Any) -> None:
         now_s = self.called_s = self._clock.monotonic()
+        if self.thread is None:
+            self.thread = threading.get_native_id()
         out = block[:, 0]
         out[:] = 0.0
         coming, self.coming = self.coming, None

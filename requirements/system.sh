@@ -9,9 +9,9 @@ packages="libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils python3-v
 packages="$packages libegl1 libgl1 libdbus-1-3 libfontconfig1 libwayland-cursor0"
 packages="$packages libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0"
 if [ "${1:-run}" = test ]; then
-    # A second sound server; the compiler is for one of the quality measures; the browser and
+    # A second sound server; who lets sound go before other work; the compiler is for one of the quality measures; the browser and
     # the synthesiser are for gathering; a screen and letters for pictures of the window.
-    packages="$packages pipewire pipewire-bin pipewire-pulse wireplumber dbus gcc python3-dev"
+    packages="$packages pipewire pipewire-bin pipewire-pulse wireplumber dbus rtkit gcc python3-dev"
     packages="$packages chromium chromium-driver espeak-ng xvfb fonts-dejavu-core"
 fi
 

@@ -51,7 +51,7 @@ ROOMS = {
     "av": ("engine/media_file.py", "training/degradations.py", "acquisition/noise.py"),
     "matplotlib": ("app/picture.py", "training/"),
     "PySide6": ("app/",),
-    "jeepney": ("app/window/shortcut.py",),
+    "jeepney": ("app/window/shortcut.py", "engine/rtkit.py"),
     "pyqtgraph": ("app/",),
     # Training
     "tensorflow": ("training/",),

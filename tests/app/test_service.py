@@ -160,6 +160,7 @@ def test_commands_reach_the_session(service, tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().out == (
             "on, turning nothing down by more than 20 dB (classic on cpu)\n"
             "running for 12 s: yeti to Denoised, delay 144 ms, CPU 7.2 %, drops 2\n"
+            "threads run with normal priority (not asked for)\n"
         )
         service.speakers.want(SpeakerWishes(True, "ears"))
         service.speakers._status = STATUS
