@@ -116,6 +116,7 @@ class Priority:
         self._wake = threading.Event()
         self._ended = False
         self._mine: list[int] = []
+        self._asker = 0  # who opens and closes devices
         self.must_rest = False
         """Whether the kernel counts how long the worker runs without a rest."""
 
@@ -129,6 +130,7 @@ class Priority:
         """
         guard = _guard
         if guard is not None:
+            self._asker = threading.get_native_id()
             self._thread = threading.Thread(
                 target=self._run, args=(guard, threads, n), name="denoise priority", daemon=True
             )
@@ -165,7 +167,7 @@ class Priority:
                 self._mine = [thread for thread, _ in threads]
                 self._wake.clear()
                 guard.sessions.add(self)
-                granted = _raise(threads)
+                granted = _raise(threads, self._asker)
                 if self._wake.is_set():  # one was found running for too long meanwhile
                     self.give_up()
                 else:
@@ -216,7 +218,7 @@ def _carriers() -> list[tuple[int, int]]:
     return found
 
 
-def _raise(threads: list[tuple[int, int]]) -> Granted:
+def _raise(threads: list[tuple[int, int]], asker: int | None = None) -> Granted:
     """Have threads in real time, or as near to it as can be had."""
     _limit()
     try:
@@ -230,16 +232,17 @@ def _raise(threads: list[tuple[int, int]]) -> Granted:
         return Granted(NORMAL, f"the kernel refused: {error.strerror}")
     try:
         with talk() as rtkit:
-            return _raise_by(rtkit, threads)
+            return _raise_by(rtkit, threads, asker)
     except RtkitError as error:
         return Granted(NORMAL, f"the kernel does not allow it, and rtkit: {error}")
 
 
-def _raise_by(rtkit: Rtkit, threads: list[tuple[int, int]]) -> Granted:
+def _raise_by(rtkit: Rtkit, threads: list[tuple[int, int]], asker: int | None) -> Granted:
     _limit(rtkit.most_us)
-    # What else this process does holds the interpreter now and then: it has to get on as well.
-    with contextlib.suppress(RtkitError):
-        rtkit.make_high(os.getpid(), _NICE)
+    if asker is not None:
+        # It holds the interpreter now and then, and has to get on as well.
+        with contextlib.suppress(RtkitError):
+            rtkit.make_high(asker, _NICE)
     try:
         for thread, priority in threads:
             rtkit.make_realtime(thread, priority)

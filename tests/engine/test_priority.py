@@ -59,6 +59,7 @@ def state():
         "realtime": [policy == os.SCHED_RR for policy in policies],
         "priorities": [os.sched_getparam(one).sched_priority for one in ids],
         "nice": [os.getpriority(os.PRIO_PROCESS, one) for one in ids],
+        "asker": os.getpriority(os.PRIO_PROCESS, threading.get_native_id()),
         "limit": resource.getrlimit(resource.RLIMIT_RTTIME)[1],
     }}
 def until(wanted):
@@ -193,6 +194,7 @@ def test_rtkit_is_asked_where_the_kernel_refuses(bus: Callable[[str], str], play
     assert (told["level"], told["note"]) == ("real-time", "by rtkit")
     assert told["realtime"] == again["realtime"] == [True, True]
     assert told["priorities"] == ([10, 4] if plays == "polkit" else [8, 4])
+    assert told["asker"] == -11
     assert told["limit"] <= 200_000  # µs, or the kernel would not end who goes on
     assert lost["realtime"] == [False, False]
 
