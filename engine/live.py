@@ -68,7 +68,6 @@ _START_S = 1.5
 # What is told of the delay counts as right when sound has run for so long.
 _WITNESS_S = 2.5
 _ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
-_ELSEWHERE_S = 0.1
 _NICE = -11  # what PulseAudio gives itself
 # A worker further behind than this would clean what has been played long since.
 _BACKLOG_S = 0.25
@@ -724,8 +723,7 @@ class _Origin:
 
     def add(self, index: float, time_s: float) -> None:
         origin_s = time_s - index / SAMPLE_RATE
-        # What is further off is another place: after a stop of 5 s a mean would take seconds.
-        if self.mean_s is None or abs(origin_s - self.mean_s) > _ELSEWHERE_S:
+        if self.mean_s is None:
             self.mean_s = origin_s
         self.mean_s += _ORIGIN_SHARE * (origin_s - self.mean_s)
 
