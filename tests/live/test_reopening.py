@@ -55,7 +55,7 @@ def test_reopenings_leave_nothing(server: PrivateServer, tmp_path: Path) -> None
                     time.sleep(0.02)
             now = held(session.process.pid)
         assert now[:2] == (threads, files)
-        assert now[2] < memory_kb + 2500
+        assert now[2] < memory_kb + 4000  # 7.7 MB then
         assert session.stop() == 0
 
 
