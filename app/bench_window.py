@@ -225,7 +225,8 @@ def _bare() -> int:
 if __name__ == "__main__":
     if sys.argv[1] == "bare":
         sys.exit(_bare())
-    from app.window.opening import open_window
+    from app.window import run as open_window
 
     span_s = 0.0 if sys.argv[1] == "once" else float(sys.argv[1])
-    sys.exit(open_window(opened=lambda window: _watch(window, span_s)))
+    how = argparse.Namespace(minimised=False)
+    sys.exit(open_window(how, lambda window: _watch(window, span_s)))

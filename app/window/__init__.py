@@ -11,14 +11,24 @@ import argparse
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.window.main_window import MainWindow
 
 
 class NoWindow(Exception):
     """A window cannot be opened here; one line says why."""
 
 
-def run(args: argparse.Namespace) -> int:
-    """Show the window until it is closed; raises NoWindow."""
+def run(args: argparse.Namespace, opened: Callable[[MainWindow], None] | None = None) -> int:
+    """Show the window until it is closed; raises NoWindow.
+
+    Parameters
+    ----------
+    opened : told the window, before anything happens in it
+    """
     if importlib.util.find_spec("PySide6") is None:
         raise NoWindow(
             "the window needs the extra “gui”: pip install 'denoise-app[gui]'; "
@@ -27,12 +37,16 @@ def run(args: argparse.Namespace) -> int:
     displays = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
         raise NoWindow("there is no desktop to open a window on; try denoise-app --device")
+    from app.window.beginning import begin
+
+    begun = begin()
     try:
         from app.window.opening import open_window
     except ImportError as error:
+        begun.engine.end(lambda: None)
         if error.name is not None and error.name.split(".")[0] in ("app", "engine"):
             raise
         raise NoWindow(
             f"Qt does not load: {error}; `make system` installs what it needs on Debian"
         ) from error
-    return open_window(args.minimised)
+    return open_window(args.minimised, opened, begun)

@@ -12,18 +12,19 @@ from PySide6.QtWidgets import QApplication
 
 from app import log
 from app.window import language
-from app.window.engine_process import EngineProcess, start_options
+from app.window.beginning import Begun, begin
 from app.window.instance import Instance
-from app.window.settings_file import SettingsFile
 from app.window.themes import Look
-from engine.control import ControlClient
-from engine.errors import ControlError
 
 if TYPE_CHECKING:
     from app.window.main_window import MainWindow
 
 
-def open_window(minimised: bool = False, opened: Callable[[MainWindow], None] | None = None) -> int:
+def open_window(
+    minimised: bool = False,
+    opened: Callable[[MainWindow], None] | None = None,
+    begun: Begun | None = None,
+) -> int:
     """Show the window until it is closed for good; returns the exit code.
 
     Where one runs already, that one comes forward instead.
@@ -32,7 +33,9 @@ def open_window(minimised: bool = False, opened: Callable[[MainWindow], None] | 
     ----------
     minimised : hide it in the tray, or where there is none, minimise it
     opened : told the window, before anything happens in it
+    begun : what was begun before this was loaded
     """
+    begun = begun or begin()
     instance = Instance()
     if not instance.take() and (minimised or instance.call()):
         return 0
@@ -42,13 +45,9 @@ def open_window(minimised: bool = False, opened: Callable[[MainWindow], None] | 
     application.setDesktopFileName("denoise-app")
     # A window that hides in the tray, and a dialog closed meanwhile, are no end.
     application.setQuitOnLastWindowClosed(False)
-    settings = SettingsFile()
-    engine = EngineProcess()
-    if not _session_answers():
-        engine.look(False, *start_options(settings.now.current.wishes()))
     try:
         with log.kept(log.WINDOW):
-            return _show(application, instance, engine, settings, minimised, opened)
+            return _show(application, instance, begun, minimised, opened)
     finally:
         instance.leave()
 
@@ -56,11 +55,11 @@ def open_window(minimised: bool = False, opened: Callable[[MainWindow], None] | 
 def _show(
     application: QApplication,
     instance: Instance,
-    engine: EngineProcess,
-    settings: SettingsFile,
+    begun: Begun,
     minimised: bool,
     opened: Callable[[MainWindow], None] | None,
 ) -> int:
+    settings = begun.settings
     language.speak(application, settings.now.language)
     look = Look(application)
     look.wear(settings.now.theme)
@@ -70,7 +69,7 @@ def _show(
     from app.window.shell import Shell
     from app.window.tray_place import TrayPlace
 
-    window = MainWindow(Link(), engine, settings)
+    window = MainWindow(Link(), begun.engine, settings)
     shell = Shell(window, settings, TrayPlace(window), look)
     # Queued: a signal may come before there is a loop to leave.
     window.has_quit.connect(application.quit, Qt.ConnectionType.QueuedConnection)
@@ -91,11 +90,3 @@ def _show(
         if opened is not None:
             opened(window)
         return int(application.exec())
-
-
-def _session_answers() -> bool:
-    try:
-        with ControlClient(timeout_s=0.5):
-            return True
-    except ControlError:
-        return False

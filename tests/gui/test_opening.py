@@ -16,18 +16,24 @@ NEEDLESS = {
 """Each takes longer to load than a picture to paint."""
 
 PROGRAM = """
-import json, sys
+import argparse, json, sys
 sys.argv = ["denoise-app"]
 from app import window
-from app.window import opening
+from app.window import beginning
+
+def begin():
+    loaded.append(sorted(sys.modules))
+    return begun()
+
+loaded, begun, beginning.begin = [], beginning.begin, begin
 
 def look(shown):
     from PySide6.QtCore import QTimer
-    found = {"visible": shown.isVisible(), "loaded": sorted(sys.modules)}
+    found = {"visible": shown.isVisible(), "loaded": sorted(sys.modules), "first": loaded[0]}
     print(json.dumps(found), flush=True)
     QTimer.singleShot(0, shown.quit)
 
-sys.exit(opening.open_window(opened=look))
+sys.exit(window.run(argparse.Namespace(minimised=False), look))
 """
 
 
@@ -54,3 +60,6 @@ def test_the_window_opens_with_little_loaded(tmp_path: Path) -> None:
     assert told["visible"]
     assert "app.window.main_window" in told["loaded"]
     assert not NEEDLESS & set(told["loaded"])
+    # The engine is on its way before there is anything of Qt.
+    assert not [name for name in told["first"] if name.startswith("PySide6")]
+    assert "numpy" not in told["first"]

@@ -346,8 +346,9 @@ def test_a_hidden_start_is_the_windows(
     assert "for the window alone" in capsys.readouterr().err
     started: list[bool] = []
     monkeypatch.setenv("DISPLAY", ":1")
+    monkeypatch.setattr("app.window.beginning.begin", lambda: None)
     monkeypatch.setattr(
-        "app.window.opening.open_window", lambda minimised: started.append(minimised) or 0
+        "app.window.opening.open_window", lambda minimised, *_: started.append(minimised) or 0
     )
     assert main(["--minimised"]) == 0
     assert started == [True]
