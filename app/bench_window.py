@@ -1,8 +1,8 @@
 """``denoise-app bench --window``: how soon the window shows something, and what it costs.
 
 The real window and engine on a private sound server, whose microphone plays a voice in rain, and
-a private screen. Run as a module it is the window that is measured. Not here: what the engine
-costs (``bench``).
+a private screen. Not here: the window that is measured (``watched_window``), what the engine costs
+(``bench``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,11 +24,7 @@ from app.private_screen import PrivateScreen
 from app.private_server import PrivateServer
 from engine.errors import DeviceError
 
-if TYPE_CHECKING:
-    from app.window.main_window import MainWindow
-
 _START_S = 60.0
-_SETTLING_S = 3.0
 _RUNS = 3
 # What is read from these makes the difference between a first start and the next.
 _PACKAGES = ("PySide6", "shiboken6", "numpy", "onnxruntime", "sounddevice")
@@ -99,7 +94,7 @@ def _open(environment: dict[str, str], what: str) -> dict[str, float]:
     # The clock is the same in both processes.
     started_s = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "app.bench_window", what],
+        [sys.executable, "-m", "app.watched_window", what],
         env={**environment, "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -147,86 +142,3 @@ def _markdown(cost: Cost) -> list[str]:
         f"| CPU of one core while hidden [%] | {cost.hidden_percent:.2f} |",
         f"| resident memory [MB] | {cost.memory_mb:.0f} |",
     ]
-
-
-# The window that is measured
-
-
-def _watch(window: MainWindow, seconds: float) -> None:
-    """Tell when the first picture is on the screen, and what it costs from then on."""
-    from PySide6.QtCore import QEvent, QObject, QTimer
-
-    class Painted(QObject):
-        def __init__(self) -> None:
-            super().__init__(window)
-            self.count = 0
-            self.told: dict[str, float] = {}
-
-        def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-            if event.type() == QEvent.Type.Paint:
-                self.count += 1
-                if not self.told and window.pictures.input_level.peak_dbfs > -60.0:
-                    QTimer.singleShot(0, self.begin)  # when it has been painted
-                    self.told["at_s"] = 0.0
-            return False
-
-        def begin(self) -> None:
-            self.told |= {"at_s": time.monotonic(), "cpu_s": time.process_time()}
-            if not seconds:
-                self.end()
-                return
-            QTimer.singleShot(round(1000 * _SETTLING_S), lambda: self.measure("shown", self.hide))
-
-        def hide(self) -> None:
-            window.hide()
-            QTimer.singleShot(round(1000 * _SETTLING_S), lambda: self.measure("hidden", self.end))
-
-        def measure(self, name: str, then: Any) -> None:
-            before, cpu_s, count = time.monotonic(), time.process_time(), self.count
-
-            def take() -> None:
-                elapsed_s = time.monotonic() - before
-                self.told[f"{name}_percent"] = 100 * (time.process_time() - cpu_s) / elapsed_s
-                if name == "shown":
-                    self.told["frames_per_s"] = (self.count - count) / elapsed_s
-                then()
-
-            QTimer.singleShot(round(1000 * seconds), take)
-
-        def end(self) -> None:
-            import psutil
-
-            self.told["memory_mb"] = psutil.Process().memory_info().rss / 1e6
-            print(json.dumps(self.told), flush=True)
-            window.quit()
-
-    painted = Painted()
-    window.pictures.before.installEventFilter(painted)
-
-
-def _bare() -> int:
-    from PySide6.QtCore import QTimer
-    from PySide6.QtWidgets import QApplication, QWidget
-
-    class Empty(QWidget):
-        def paintEvent(self, event: Any) -> None:
-            QTimer.singleShot(0, tell)
-
-    def tell() -> None:
-        print(json.dumps({"at_s": time.monotonic()}), flush=True)
-        application.quit()
-
-    application = QApplication([])
-    window = Empty()
-    window.show()
-    return int(application.exec())
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "bare":
-        sys.exit(_bare())
-    from app.window import run as open_window
-
-    span_s = 0.0 if sys.argv[1] == "once" else float(sys.argv[1])
-    how = argparse.Namespace(minimised=False)
-    sys.exit(open_window(how, lambda window: _watch(window, span_s)))
