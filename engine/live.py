@@ -59,8 +59,9 @@ _MARGIN_MAX_S = 0.060
 _QUIET_S, _QUIET_MAX_S = 60.0, 3600.0
 # Always ready beyond what is played, to fade into other sound: long enough not to click.
 _FADE = 96
-# Clean sound is taken up again when it has been in time for so long: each relapse doubles it.
-_TRUST_S, _TRUST_MAX_S = 0.1, 5.0
+# Clean sound is taken up again when it has been in time for so long: each relapse doubles it, up to
+# what leaves a session that was stopped clean within three seconds.
+_TRUST_S, _TRUST_MAX_S = 0.1, 2.0
 _RELAPSE_S = 10.0
 # Playback begins without clean sound when there is none after this.
 _PATIENCE_S = 0.5
