@@ -113,7 +113,9 @@ class SettingsDialog(QDialog):
         column = QVBoxLayout(self)
         for part in (start, window, shortcut, help_, self.note, buttons):
             column.addWidget(part)
+        # A letter more: what is underlined in it makes a text wider than its hint.
         width = max(head.sizeHint().width() for head in self._heads)
+        width += self.fontMetrics().averageCharWidth()
         for head in self._heads:
             head.setMinimumWidth(width)  # the fields of all groups in one line
         for tick in (self.autostart, self.in_menu):
