@@ -202,8 +202,55 @@ class _Writer:
         scaled = self.add("Mul", [sure, scale], "scaled")
         moved = self.add("Add", [scaled, offset], "moved_gain")
         bounds = [self.constant("least", np.array(0.0)), self.constant("most", np.array(1.0))]
-        self.add("Clip", [moved, *bounds], "gain")
+        clipped = self.add("Clip", [moved, *bounds], "clipped" if preset.settle else "gain")
         self.add("Sigmoid", [self.dense("speech", seen[2])], "speech")
+        if preset.settle:
+            self._settle(clipped)
+
+    def _settle(self, gain: str) -> None:
+        """As ``networks.Settle`` and ``networks.Pauses``; its state is 0 where a gain is least."""
+        fall, rise, least = self.weights["settle.0"]
+        n_bins = len(self.weights["gain.1"])
+        self.constant("kept_falling", fall)
+        self.constant("kept_rising", rise)
+        closed = self.constant("least_gain", least)
+        base = self.constant("least_np", np.log(least))
+        bounded = self.add("Log", [self.add("Max", [gain, closed], "not_closed")], "gain_np")
+        levels = self.add("Sub", [bounded, base], "gain_above")
+        body = _Writer({})
+        body.add("Sub", ["before", "level"], "falls")
+        body.add("Mul", ["falls", "kept_falling"], "falling")
+        body.add("Mul", ["falls", "kept_rising"], "rising")
+        # Of two shares of a fall, or of a rise, the greater and the less: no branch is needed.
+        body.add("Max" if fall >= rise else "Min", ["falling", "rising"], "kept_of_it")
+        body.add("Add", ["level", "kept_of_it"], "settled_new")
+        body.add("Identity", ["settled_new"], "settled_level")
+        inside = helper.make_graph(
+            body.nodes,
+            "one_gain",
+            [_value(name, "batch", n_bins) for name in ("before", "level")],
+            [_value(name, "batch", n_bins) for name in ("settled_new", "settled_level")],
+        )
+        self.nodes.append(
+            helper.make_node(
+                "Scan",
+                ["settled0", levels],
+                ["settled0_out", "settled_np"],
+                num_scan_inputs=1,
+                scan_input_axes=[1],
+                scan_output_axes=[1],
+                body=inside,
+            )
+        )
+        self.states.append(("settled0", n_bins))
+        again = self.add("Add", ["settled_np", base], "again_np")
+        # The logarithm's rounding may lead past 1.
+        again = self.add("Min", [again, self.constant("open_np", np.array(0.0))], "again_bounded")
+        settled = self.add("Exp", [again], "settled")
+        sure, left = self.weights["pauses.0"]
+        share = self.add("Div", ["speech", self.constant("sure_speech", sure)], "share_left")
+        bounds = [self.constant("pause_least", left), self.constant("pause_most", np.array(1.0))]
+        self.add("Mul", [settled, self.add("Clip", [share, *bounds], "left_of_it")], "gain")
 
     def hear_bands(self, preset: Preset, standard: str) -> tuple[str, str, str]:
         """As ``bandwise.hear``: what opening, slope and speech are read from.

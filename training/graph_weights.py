@@ -18,6 +18,10 @@ from engine.network import Network
 
 _WEIGHT = re.compile(r"\w+\.\d+")
 _KERNEL = "_kernel"
+_SETTLING = {
+    "settle.0": ("kept_falling", "kept_rising", "least_gain"),
+    "pauses.0": ("sure_speech", "pause_least"),
+}
 
 
 def weights_in(path: Path) -> dict[str, np.ndarray]:
@@ -44,6 +48,9 @@ def weights_in(path: Path) -> dict[str, np.ndarray]:
     elif "deviation_db" in constants:
         found["standardise.0"] = constants["mean_db"]
         found["standardise.1"] = constants["deviation_db"]
+    for name, parts in _SETTLING.items():
+        if parts[0] in constants:
+            found[name] = np.array([constants[part] for part in parts], np.float32)
     if not any(name.startswith(("lstm", "frame")) for name in found):
         raise TrainingError(
             f"{path.name} holds no float32 weights of a network known here: "

@@ -59,6 +59,9 @@ class Preset:
     local: int = 0
     """Channels of three convolutions along frequency that refine such gains by what lies around
     each bin: harmonics look alike wherever they are. 0: none."""
+    settle: bool = False
+    """Of gains only: they rise at once and fall slowly, and are small where no speech is heard
+    (``Settle``). What flickers sounds like noise again."""
     bands: int = 0
     """Bands that the bins are gathered in, with layers that all of them share (``bandwise``);
     0: none, and each bin has weights of its own."""
@@ -85,6 +88,8 @@ class Preset:
         fits = {"gain": ("spectral", "level"), "clean_db": ("level",), "softmax": ("crossentropy",)}
         if self.detail and self.output != "gain":
             raise TrainingError(f"detail is of gains, not of output {self.output}")
+        if self.settle and self.output != "gain":
+            raise TrainingError(f"gains settle, not output {self.output}")
         if self.local and not self.detail:
             raise TrainingError("local convolutions refine detail, and there is none")
         if self.loss not in fits[self.output]:
@@ -165,6 +170,14 @@ distance of two harmonics."""
 
 LOCAL_BINS = (17, 9, 9)
 """Width of each of the local convolutions: together they see 16 bins to each side."""
+
+SETTLING = (0.5, 0.0, 1e-3)
+"""How gains settle: the share of the old one, in decibels, that is kept where a gain falls and
+where it rises, and the least one that counts (−60 dB)."""
+
+PAUSES = (0.3, 0.2)
+"""From what probability of speech on a frame's gains stay as they are, and what is left of
+them at least, in proportion, where it is lower."""
 
 PITCH_HZ = (70.0, 400.0)
 """Of voices: lowest and highest candidate, evenly spaced on a logarithmic scale."""
@@ -305,6 +318,64 @@ def contrast(n_bins: int) -> Float:
     return (np.eye(n_bins, dtype=np.float32) - near / near.sum(axis=0)).astype(np.float32)
 
 
+class SettlingCell(keras.layers.Layer):
+    """One frame of ``Settle``: levels above the least gain (batch, n_bins) [neper], and those of
+    the frame before as the state, 0 at first.
+    """
+
+    def __init__(self, n_bins: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.state_size = self.output_size = n_bins
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the weights: SETTLING, (3,)."""
+        self.settling = self.add_weight(
+            name="settling", shape=(3,), initializer="zeros", trainable=False
+        )
+        super().build(input_shape)
+
+    def call(self, levels: Any, states: Any, training: bool | None = None) -> Any:
+        falls = states[0] - levels
+        kept = ops.where(falls > 0.0, self.settling[0], self.settling[1])
+        settled = levels + kept * falls
+        return settled, [settled]
+
+
+class Settle(keras.layers.Layer):
+    """Gains (batch, time, n_bins) in 0…1 that fall slowly, by weights that are not trained."""
+
+    def __init__(self, n_bins: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.frames = keras.layers.RNN(SettlingCell(n_bins), return_sequences=True)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.frames.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, gain: Any) -> Any:
+        least = self.frames.cell.settling[2]
+        levels = ops.log(ops.maximum(gain, least)) - ops.log(least)
+        # The logarithm's rounding may lead past 1.
+        return ops.minimum(ops.exp(self.frames(levels)) * least, 1.0)
+
+
+class Pauses(keras.layers.Layer):
+    """Gains (batch, time, n_bins) turned down where speech (batch, time, 1) is improbable, by
+    weights that are not trained.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights: PAUSES, (2,)."""
+        self.pauses = self.add_weight(
+            name="pauses", shape=(2,), initializer="ones", trainable=False
+        )
+        super().build(input_shape)
+
+    def call(self, gain: Any, speech: Any) -> Any:
+        left = ops.maximum(speech / self.pauses[0], self.pauses[1])
+        return gain * ops.minimum(left, 1.0)
+
+
 class Alone(keras.layers.Layer):
     """Each frame of each clip as a clip of one frame: (batch, time, n) to (batch · time, 1, n)."""
 
@@ -418,7 +489,13 @@ def _gains(chosen: Preset, seen: tuple[Any, Any, Any], standard: Any, n_bins: in
     sure = layers.Activation("sigmoid", name="sure")(opening)
     scale, offset = STRETCH
     gain = layers.ReLU(1.0, name="clip_gain")(layers.Rescaling(scale, offset)(sure))
-    return [gain, layers.Dense(1, activation="sigmoid", name="speech")(seen[2])]
+    speech = layers.Dense(1, activation="sigmoid", name="speech")(seen[2])
+    if chosen.settle:
+        settle, pauses = Settle(n_bins, name="settle"), Pauses(name="pauses")
+        gain = pauses(settle(gain), speech)
+        settle.set_weights([np.array(SETTLING, np.float32)])
+        pauses.set_weights([np.array(PAUSES, np.float32)])
+    return [gain, speech]
 
 
 def _locally(channels: int, pictures: list[Any]) -> Any:
@@ -494,6 +571,7 @@ def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
 
 def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     """As ``set_weights``; a network may begin as one without its ``detail``, ``local`` or filter.
+    One whose gains settle may begin as one whose do not.
 
     These then count nothing at first: the answers are those of the other network. One with
     running statistics may begin as one with those of the training set, and must learn anew how
@@ -503,7 +581,7 @@ def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     added = {
         name: w
         for name, w in own.items()
-        if name.startswith(("contrast.", "slope.", "local", "taps.", "turn."))
+        if name.startswith(("contrast.", "slope.", "local", "taps.", "turn.", "settle.", "pauses."))
     }
     if "running.2" in own and "standardise.0" in weights:
         added |= {f"running.{k}": weights[f"standardise.{k}"] for k in range(2)}
@@ -535,6 +613,7 @@ def preset_of(weights: Mapping[str, np.ndarray]) -> Preset:
         pitches=weights["pitch.0"].shape[1] if "pitch.0" in weights else 0,
         detail="slope.0" in weights,
         local=weights["local0.0"].shape[-1] if "local0.0" in weights else 0,
+        settle="settle.0" in weights,
         **_bands_of(weights),
     )
 

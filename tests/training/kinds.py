@@ -15,8 +15,11 @@ KINDS = {
     "pitch": replace(TINY, pitches=12),
     "detail": replace(TINY, detail=True),
     "local": replace(TINY, detail=True, local=3),
+    "settle": replace(TINY, settle=True),
     "bands": BANDS,
-    "bands-running": replace(BANDS, normalisation="running", detail=False, before=0, after=2),
+    "bands-running": replace(
+        BANDS, normalisation="running", detail=False, before=0, after=2, settle=True
+    ),
     "bands-filter": replace(BANDS, filter_bins=9, filter_taps=3),
     "bare": replace(TINY, front=0),
     "gain-alone": replace(TINY, memory=False),

@@ -30,7 +30,7 @@ def random_weights(rng, preset):
     """A network with every weight at random, so that a swap of any two would show."""
     mean_db = rng.uniform(-80, -60, 250).astype(np.float32)
     made = weights_of(build(preset, mean_db, rng.uniform(10, 20, 250).astype(np.float32)))
-    fixed = ("standardise", "running", "clip", "pitch")
+    fixed = ("standardise", "running", "clip", "pitch", "settle", "pauses")
     return {
         name: w if name.startswith(fixed) else w + 0.2 * rng.standard_normal(w.shape)
         for name, w in made.items()
@@ -141,7 +141,7 @@ def test_graph_is_plain_onnx_with_open_batch_and_time(kind, rng):
     kind_of = KINDS[kind]
     assert operators.count("LSTM") == len(kind_of.units) + kind_of.before + kind_of.after
     assert "Loop" not in operators
-    assert operators.count("Scan") == (kind_of.normalisation == "running")
+    assert operators.count("Scan") == (kind_of.normalisation == "running") + kind_of.settle
     for node in model.graph.input:
         *free, _ = node.type.tensor_type.shape.dim
         assert all(dim.dim_param for dim in free)
@@ -248,6 +248,9 @@ def test_the_shipped_model_is_what_its_weights_say(levels):
         for number, part in enumerate(("kernel", "recurrent")):
             weights[f"lstm{k}.{number}"] = gates_of_keras(arrays[f"lstm{k}_{part}"][0]).T
         weights[f"lstm{k}.2"] = gates_of_keras(np.split(arrays[f"lstm{k}_bias"][0], 2)[0])
+    settle = [arrays[name] for name in ("kept_falling", "kept_rising", "least_gain")]
+    pauses = [arrays[name] for name in ("sure_speech", "pause_least")]
+    weights |= {"settle.0": np.array(settle), "pauses.0": np.array(pauses)}
     wanted = network(levels[0], network.initial_state()).gain
     np.testing.assert_allclose(exporting.estimates(weights, levels)[0][0], wanted, atol=1e-5)
 
