@@ -85,7 +85,9 @@ def test_what_does_not_come_is_told_in_a_line(site):
         assert asked(site, "/gone") == 1
         with serving() as gone:
             pass
-        with pytest.raises(AcquisitionError, match=r"does not load: .*ERR_CONNECTION_REFUSED"):
+        # On a machine that has no time half a second passes before Chromium says why.
+        told = r"does not load(: .*ERR_CONNECTION_REFUSED|; given up after 2 loads)"
+        with pytest.raises(AcquisitionError, match=told):
             browser.rendered(gone.at, ready)
         # And it still works.
         assert ready(browser.rendered(f"{site.at}/now", ready))
