@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from app.inquiry import Inquiry
 from engine.sound_server import hang_up
 
 LOOK_S = 0.25
@@ -79,7 +80,8 @@ def supervise(
         _sweep_later()
     if thread.is_alive():
         log.critical("the session does not end: left behind")
-        _within(1.0, free)
+        with contextlib.suppress(Exception):  # for a moment, whatever comes of it
+            Inquiry(answer_s=1.0).ask(free)
         logging.shutdown()
         os._exit(1)
     if raised:
@@ -114,18 +116,6 @@ def _cut(why: str) -> bool:
     n = hang_up()
     log.warning("%s: %d connections cut", why, n)
     return n > 0
-
-
-def _within(limit_s: float, do: Callable[[], object]) -> None:
-    """Try it, for a moment."""
-
-    def tries() -> None:
-        with contextlib.suppress(Exception):
-            do()
-
-    thread = threading.Thread(target=tries, daemon=True)
-    thread.start()
-    thread.join(limit_s)
 
 
 def _sweep_later() -> None:
