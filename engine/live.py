@@ -38,7 +38,7 @@ from engine.excerpt import Excerpt
 from engine.measure import dbfs
 from engine.network import Estimator
 from engine.pipeline import Pipeline
-from engine.priority import CALLBACKS, NOT_ASKED, REST_S, WORKER, Priority
+from engine.priority import CALLBACKS, NICE, NOT_ASKED, REST_S, WORKER, Priority
 from engine.stft import Float
 from engine.tape import Tape
 
@@ -69,7 +69,6 @@ _START_S = 1.5
 # What is told of the delay counts as right when sound has run for so long.
 _WITNESS_S = 2.5
 _ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
-_NICE = -11  # what PulseAudio gives itself
 # A worker further behind than this would clean what has been played long since.
 _BACKLOG_S = 0.25
 # Heard again by a model that begins anew, so that it knows the noise when it is listened to.
@@ -396,7 +395,7 @@ def _hurry() -> None:
     # A callback that finds the interpreter busy asks for it after this time.
     sys.setswitchinterval(0.001)
     with contextlib.suppress(AttributeError, OSError):  # not this system, not this user
-        os.setpriority(os.PRIO_PROCESS, 0, min(os.getpriority(os.PRIO_PROCESS, 0), _NICE))
+        os.setpriority(os.PRIO_PROCESS, 0, min(os.getpriority(os.PRIO_PROCESS, 0), NICE))
 
 
 class _Capture:

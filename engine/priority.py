@@ -42,7 +42,7 @@ REST_S = 0.06
 """A worker that works for longer than this without a rest cannot keep up."""
 # Of the processor's time without a rest: told of, then, where rtkit insists, ended.
 _TOLD_US, _ENDED_US = 100_000, 200_000
-_NICE = -11  # what PulseAudio gives itself
+NICE = -11  # what PulseAudio gives itself
 _KNOWN_S = 3.0  # a device calls for the first time by then
 _POLL_S = 0.02
 # Whoever could not keep up may try again, after longer each time.
@@ -242,7 +242,7 @@ def _raise_by(rtkit: Rtkit, threads: list[tuple[int, int]], asker: int | None) -
     if asker is not None:
         # It holds the interpreter now and then, and has to get on as well.
         with contextlib.suppress(RtkitError):
-            rtkit.make_high(asker, _NICE)
+            rtkit.make_high(asker, NICE)
     try:
         for thread, priority in threads:
             rtkit.make_realtime(thread, priority)
@@ -251,7 +251,7 @@ def _raise_by(rtkit: Rtkit, threads: list[tuple[int, int]], asker: int | None) -
         refusal = error
     _lower([thread for thread, _ in threads])
     for thread, _ in threads:
-        rtkit.make_high(thread, _NICE)
+        rtkit.make_high(thread, NICE)
     return Granted(HIGH, f"by rtkit, which refused more: {refusal}")
 
 
