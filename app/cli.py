@@ -113,6 +113,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="never let a cheaper model clean for a while when this machine cannot keep up: "
         "sound then goes through uncleaned",
     )
+    live.add_argument(
+        "--no-idle",
+        action="store_true",
+        help="keep the microphone open while nobody listens (without it, it is closed after 5 s)",
+    )
     live.add_argument("--json", action="store_true", help="one JSON object a second, for programs")
 
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
@@ -213,7 +218,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="use the recorded voice even where there is a microphone and a desktop",
     )
     _add_model_options(demo)
-    demo.set_defaults(output=None, monitor=False, speakers=None, json=False, keep_model=False)
+    demo.set_defaults(
+        output=None, monitor=False, speakers=None, json=False, keep_model=False, no_idle=True
+    )
 
     for name, what in training.COMMANDS.items():
         commands.add_parser(name, help=what, add_help=False)  # listed here, parsed there

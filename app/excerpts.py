@@ -35,8 +35,10 @@ class Excerpts:
         """To be filled by whichever session runs."""
         self._timer: threading.Timer | None = None
 
-    def answer(self, do: str, wanted: dict[str, Any], session: LiveSession | None) -> Answer:
-        """Do one of ``REQUESTS``.
+    def answer(
+        self, do: str, wanted: dict[str, Any], session: LiveSession | None, comes: bool = False
+    ) -> Answer:
+        """Do one of ``REQUESTS``; ``comes``: a session begins as soon as one is wanted.
 
         ``record`` with ``seconds`` (up to ``LONGEST_S``) begins one in place of any other;
         ``recorded`` with ``from``, a sample, tells ``share`` (0…1), and when that is 1
@@ -52,7 +54,7 @@ class Excerpts:
         if wanted:
             raise ValueError(f"{do} knows no {', '.join(map(str, wanted))}")
         if do == "record":
-            self._record(value, session)
+            self._record(value, session, comes)
             return {"seconds": value}
         if do == "forget":
             self.forget()
@@ -68,15 +70,17 @@ class Excerpts:
             self._timer.cancel()
             self._timer = None
 
-    def _record(self, seconds: Any, session: LiveSession | None) -> None:
+    def _record(self, seconds: Any, session: LiveSession | None, comes: bool) -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise ValueError(f"seconds should be a number, got {seconds!r}")
         if not 0.1 <= seconds <= LONGEST_S:
             raise ValueError(f"seconds should be 0.1…{LONGEST_S:g}, got {seconds!r}")
-        if session is None:
+        if session is None and not comes:
             raise ValueError("there is no sound at the moment")
         self.forget()
-        self.wanted = session.excerpt = Excerpt(round(seconds * SAMPLE_RATE))
+        self.wanted = Excerpt(round(seconds * SAMPLE_RATE))
+        if session is not None:
+            session.excerpt = self.wanted
         self._timer = threading.Timer(seconds + _KEPT_S, self.forget)
         self._timer.daemon = True
         self._timer.start()

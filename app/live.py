@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import asdict
 
+from app.idle import IDLE_WORDS
 from app.log import kept
 from app.service import Service, Wishes
 from app.speakers import SpeakerSide, SpeakerWishes, in_words, speaker_output
@@ -28,7 +29,13 @@ def run(args: argparse.Namespace) -> int:
     Raises ModelError, DeviceError, or ControlError when a session runs already.
     """
     wishes = Wishes(
-        args.model, args.provider, args.device or None, args.output, args.monitor, args.keep_model
+        model=args.model,
+        provider=args.provider,
+        source=args.device or None,
+        output=args.output,
+        monitor=args.monitor,
+        keep_model=args.keep_model,
+        idle=not args.no_idle,
     )
     speakers = SpeakerWishes(args.speakers is not None, args.speakers or None)
     if speakers.output is not None:
@@ -71,7 +78,12 @@ def _announce(as_json: bool, about: dict[str, str], speakers: bool) -> None:
 def _report(as_json: bool, status: Status, speakers: SpeakerSide) -> None:
     others = speakers.told()
     if as_json:
-        _say(json.dumps({**asdict(status), "speakers": others}))
+        idle = status.state == "idle"
+        _say(json.dumps({**asdict(status), "idle": idle, "speakers": others}))
+        return
+    if status.state == "idle":
+        line = f"{IDLE_WORDS}; CPU {status.cpu_percent:4.1f} %"
+        _say(line + (f"  others: {in_words(others)}" if others["on"] else ""))
         return
     delay = "  –" if status.delay_ms is None else f"{status.delay_ms:3.0f}"
     line = (

@@ -151,11 +151,15 @@ class PrivateServer:
         threading.Thread(target=_feed, args=(player, sound), daemon=True).start()
         return player
 
-    def clean(self, microphone: str, *options: str) -> subprocess.Popen[str]:
-        """Run the real program on ``microphone``; its status lines are JSON on stdout."""
+    def clean(self, microphone: str, *options: str, idle: bool = False) -> subprocess.Popen[str]:
+        """Run the real program on ``microphone``; its status lines are JSON on stdout.
+
+        ``idle``: let it close the microphone while nobody listens, as it does for users.
+        """
         root = str(Path(__file__).parents[1])
+        options = (*options, "--json") if idle else (*options, "--no-idle", "--json")
         return subprocess.Popen(
-            [sys.executable, "-m", "main", "--device", microphone, *options, "--json"],
+            [sys.executable, "-m", "main", "--device", microphone, *options],
             env={**self.environment, "PYTHONPATH": root},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -229,7 +233,11 @@ class Recorder:
         """End it; returns (n,) float32 at SAMPLE_RATE."""
         _end(self._process)
         self._reader.join()
-        raw = b"".join(self._chunks)
+        return self.heard()
+
+    def heard(self) -> Float:
+        """So far, as ``stop`` returns it."""
+        raw = b"".join(list(self._chunks))
         return np.frombuffer(raw[: len(raw) // 4 * 4], "<f4")
 
     def _read(self) -> None:

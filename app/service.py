@@ -25,6 +25,7 @@ import models
 from app.audience import Audience
 from app.columns import ROWS, byte, rows_of
 from app.excerpts import REQUESTS, Excerpts
+from app.idle import Idleness, Rest
 from app.inquiry import Inquiry
 from app.second_ear import SecondEar
 from app.spare_model import Figures, SpareModel
@@ -35,6 +36,7 @@ from engine.control import Answer, Request
 from engine.denoiser import Frame, Knobs
 from engine.effort import Efforts
 from engine.errors import DeviceError, ModelError
+from engine.listeners import Listeners
 from engine.live import LiveSession, Status
 from engine.names import MICROPHONE_NAME
 from engine.network import find
@@ -49,6 +51,10 @@ _REPORT_S = 1.0
 _CENSUS_S = 0.9
 # A connection for each question costs tens of milliseconds where the machine is busy.
 _DEVICES_S = 0.3
+# Who asked for a picture so lately still looks.
+_LOOKS_S = 1.0
+# While nobody listens there is little to see to; who comes is told at once.
+_IDLE_TICK_S = 0.3
 # The service's thread waits for nothing but the sound server.
 _STUCK_S = 3.0
 
@@ -72,6 +78,8 @@ class Wishes:
     monitor: bool = False
     keep_model: bool = False
     """Never clean with a cheaper model, however busy the machine is."""
+    idle: bool = True
+    """Close the microphone while nobody listens, where the system tells who does."""
 
 
 class Service:
@@ -109,6 +117,10 @@ class Service:
         self._inquiry = Inquiry()
         self._frames: deque[Frame] = deque(maxlen=_FRAMES)
         self._excerpts = Excerpts()
+        self._pictured_s = float("-inf")  # when the newest picture was asked for
+        self._listeners = Listeners(self._wake.set)
+        self._idleness = Idleness()
+        self._rest: Rest | None = None  # while nobody listens
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
         self._network = open_network(wishes.model, models.FOLDER, wishes.provider, background=True)
         self._model = wishes.model
@@ -142,7 +154,8 @@ class Service:
         -------
         of most: ``on``, ``muted``, ``limit_db``, ``monitor``, ``input``, ``output``, ``model``
         (that runs), ``model_wanted``, ``overload`` (``model`` or ``machine``: why they differ, or
-        null), ``provider``, ``problem`` (what could not be had, or null), ``recoveries`` (how
+        null), ``provider``, ``idle`` (whether the microphone is closed because nobody listens),
+        ``problem`` (what could not be had, or null), ``recoveries`` (how
         often the sound was lost and had back), ``speakers`` (an object, see
         ``SpeakerSide.told``) and the figures of ``Status``
 
@@ -153,7 +166,7 @@ class Service:
         wanted = dict(request)
         do = wanted.pop("do", None)
         if do in REQUESTS:
-            return self._excerpts.answer(do, wanted, self._session)
+            return self._excerpt(do, wanted)
         if do not in ("status", "toggle", "set", "devices", "models", "quit") or (
             wanted and do != "set"
         ):
@@ -169,6 +182,14 @@ class Service:
         elif do == "set":
             self._set(wanted)
         return self._told()
+
+    def _excerpt(self, do: str, wanted: dict[str, Any]) -> Answer:
+        answer = self._excerpts.answer(do, wanted, self._session, self._rest is not None)
+        if do == "record":
+            if self._session is not None:  # opened in this moment, perhaps
+                self._session.excerpt = self._excerpts.wanted
+            self._wake.set()
+        return answer
 
     def _devices(self) -> list[dict[str, object]]:
         """Those there are; who asks again at once is told the same."""
@@ -254,6 +275,7 @@ class Service:
             "provider": self._network.provider,  # another may have taken over
             "provider_note": self._network.note,
             **figures,
+            "idle": self._rest is not None,
             "problem": self._problem_now(),
             "recoveries": self._recoveries,
             "speakers": self.speakers.told(),
@@ -274,6 +296,9 @@ class Service:
         number; ``levels``, base64 of (columns, 2, rows) bytes, noisy and clean, from ``FLOOR_DB``
         to ``CEILING_DB``; ``gain``, base64 of (rows,) bytes, the newest, 255 for 1
         """
+        self._pictured_s = time.monotonic()
+        if self._rest is not None:
+            self._wake.set()
         frames = [self._frames.popleft() for _ in range(len(self._frames))]
         spec = self._network.spec
         frames = [frame for frame in frames if len(frame.noisy_db) == spec.n_spectrum]
@@ -318,6 +343,7 @@ class Service:
         try:
             self._open()
             started(self._about)
+            self._listen()
             self.speakers.start()
             while not self._stopping:
                 self._ticked_s = time.monotonic()
@@ -330,6 +356,7 @@ class Service:
                     self._lose(f"{type(error).__name__}: {error}")
         finally:
             self._ticked_s = None
+            self._listeners.stop()
             self.speakers.stop()
             self._sound.close()
             self._outlet.close()
@@ -354,7 +381,9 @@ class Service:
     def _tick(self, report: Callable[[Status], None]) -> None:
         """Let a moment pass, and see to what has happened in it."""
         session = self._session
-        if session is not None:
+        if self._rest is not None:
+            self._idle(self._rest, report)
+        elif session is not None:
             self._wait(session)
             trouble = self._watch.look(session)
             if trouble is None:
@@ -366,8 +395,60 @@ class Service:
             self._pause(self._patience.next_s())
         if self._stopping:
             return
-        if self._session is None or self._opened != self._wishes or self._picked:
+        self._rest_or_wake()
+        is_open = self._session is not None or (self._rest is not None and self._lost_s is None)
+        if not is_open or self._opened != self._wishes or self._picked:
             self._open_or_say_why()
+
+    def _listen(self) -> None:
+        """Find out who listens, where that is of interest and can be known."""
+        self._idleness = Idleness()
+        if not self._wishes.idle:
+            return
+        if devices.has_sound_server():
+            self._listeners.start()
+        else:
+            log.info("who listens is not known here: the microphone stays open")
+
+    def _rest_or_wake(self) -> None:
+        """Close the microphone when nobody listens any more; no longer when somebody does."""
+        listeners = self._listeners.count
+        if self._lost_s is not None:
+            if self._rest is None:
+                self._idleness.stay()
+                return
+            listeners = listeners or 0  # nobody can while there is no sound server
+        rests = self._idleness.look(listeners, self._is_heard_otherwise())
+        if rests and self._rest is None:
+            log.info("nobody listens: the microphone is closed")
+            self._rest = Rest()
+            self._sound.close()
+        elif self._rest is not None and not rests:
+            log.info("somebody listens: the microphone is opened")
+            self._rest = None
+
+    def _is_heard_otherwise(self) -> bool:
+        """Whether somebody listens, or looks, who does not record the virtual microphone."""
+        wishes, excerpt = self._wishes, self._excerpts.wanted
+        return (
+            wishes.monitor
+            or wishes.output is not None  # where that ends is not ours to know
+            or (excerpt is not None and not excerpt.is_complete)
+            or time.monotonic() < self._pictured_s + _LOOKS_S
+        )
+
+    def _idle(self, rest: Rest, report: Callable[[Status], None]) -> None:
+        """Let a moment pass in which nobody listens; the virtual microphone is to stay."""
+        if self._lost_s is None:
+            self._pause(_IDLE_TICK_S)
+            trouble = self._changed()
+            if trouble is not None:
+                self._lose(trouble)
+        now = time.monotonic()
+        if self._status is None or now >= self._told_s + _REPORT_S:
+            self._told_s = now
+            self._status = rest.status()
+            report(self._status)
 
     def _wait(self, session: LiveSession) -> None:
         if self._status is None and not session.wait_until_running(0.0):
@@ -482,7 +563,8 @@ class Service:
         """The sound is there again: say so."""
         assert self._lost_s is not None
         away_s = time.monotonic() - self._lost_s
-        log.warning("sound again after %.1f s, at try %d", away_s, self._tries)
+        what = "sound" if self._rest is None else "devices"
+        log.warning("%s again after %.1f s, at try %d", what, away_s, self._tries)
         self._recoveries += 1
         self._tries = 0
         self._patience.reset()
@@ -527,14 +609,17 @@ class Service:
             keys = frozenset(one.key for one in there if one.name in names)
             self._out = _Out(wishes.output, names[0], names[-1], keys)
         source = self._census.find("input", wishes.source)
-        self._session = self._begin(source.name, self._out.name)
+        if self._rest is None:
+            self._session = self._begin(source.name, self._out.name)
+            self._session.knobs = self._knobs  # as they may be by now
+            self._session.excerpt = self._excerpts.wanted
+            self._watch.begin()
+            self._spare.rest()
+            self._told_s = time.monotonic()
+            self._counted_s = self._told_s - _CENSUS_S  # who listened waits to be taken back
+        elif self._lost_s is not None:
+            self._recover()
         self._opened, self._source, self._status = wishes, source.key, None
-        self._session.knobs = self._knobs  # as they may be by now
-        self._session.excerpt = self._excerpts.wanted
-        self._watch.begin()
-        self._spare.rest()
-        self._told_s = time.monotonic()
-        self._counted_s = self._told_s - _CENSUS_S  # who listened waits to be taken back
         if self._lost_s is None:
             self._problem = None
         self._about = {

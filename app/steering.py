@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from app import spare_model
+from app.idle import IDLE_WORDS
 from app.speakers import in_words
 from engine.control import Answer, ControlClient
 from engine.priority import Granted
@@ -37,7 +38,9 @@ def describe(answer: Answer) -> str:
     elif answer["on"] and answer["limit_db"] < 100.0:
         state += f", turning nothing down by more than {answer['limit_db']:g} dB"
     lines = [f"{state} ({answer['model']} on {answer['provider']})"]
-    if "state" in answer:
+    if answer.get("idle"):
+        lines.append(f"{IDLE_WORDS}; {answer['input']} to {answer['output']}")
+    elif "state" in answer:
         delay = "–" if answer["delay_ms"] is None else f"{answer['delay_ms']:.0f}"
         lines.append(
             f"{answer['state']} for {answer['seconds']:.0f} s: {answer['input']} to "

@@ -82,7 +82,8 @@ class Status:
     """How a session does. Levels, CPU and gaps are of the time since the status before."""
 
     state: str
-    """``starting``, ``running``, or ``stalled`` when a device delivers nothing."""
+    """``starting``, ``running``, ``stalled`` when a device delivers nothing, or ``idle``: closed
+    because nobody listens."""
     input_dbfs: float
     """RMS level captured [dB re full scale]."""
     output_dbfs: float

@@ -33,6 +33,8 @@ _CHECK_SOURCE = f"{_OURS}check_microphone"
 _OWNER = "denoise_app.owner"
 _READY_S = 3.0
 _TCP_PORT = 4713
+# Whose client no stream has that a module of the server made.
+_NOBODY = 0xFFFFFFFF
 _AGAIN_S = 0.5
 # What pulsectl raises when a server refuses, goes away meanwhile, or had gone before; the last
 # two are no PulseError.
@@ -98,6 +100,7 @@ class SoundServer:
     """
 
     def __init__(self) -> None:
+        self._news = False
         self._pulse = pulsectl.Pulse("denoise-app", connect=False, threading_lock=True)
         try:
             # Its time limit would be waited for in full even when the server answers at once.
@@ -190,6 +193,42 @@ class SoundServer:
                 one.index for one in streams if one.proplist.get("target.object") == _SOURCE
             ),
         )
+
+    def listeners(self) -> int:
+        """How many streams of other programs record the virtual microphone, and are not paused."""
+        with _server_errors("asking who listens"):
+            sources = self._pulse.source_list()
+            # Those who record the sink's monitor hear the same.
+            ours = [one.index for one in sources if one.name in (_SOURCE, f"{_SINK}.monitor")]
+            streams = self._pulse.source_output_list()
+        return sum(
+            one.source in ours and not one.corked and one.client != _NOBODY and not _is_own(one)
+            for one in streams
+        )
+
+    def expect_recorders(self) -> None:
+        """Have ``wait`` end whenever a stream that records begins, changes or ends."""
+        self._news = True
+        with _server_errors("asking to be told of streams"):
+            self._pulse.event_callback_set(self._hear_news)
+            self._pulse.event_mask_set("source_output")
+
+    def wait(self, at_most_s: float) -> bool:
+        """Wait for what is expected; returns whether it has come since the last call.
+
+        Raises
+        ------
+        DeviceError : the server has gone
+        """
+        if not self._news:
+            with _server_errors("waiting for streams"):
+                self._pulse.event_listen(at_most_s)
+        news, self._news = self._news, False
+        return news
+
+    def _hear_news(self, _event: object) -> None:
+        self._news = True
+        raise pulsectl.PulseLoopStop
 
     def take_back(self, listeners: Iterable[int]) -> None:
         """Have these streams record the virtual microphone, as far as they live."""

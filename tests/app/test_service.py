@@ -12,6 +12,7 @@ import pytest
 
 from app.cli import main
 from app.columns import ROWS, rows_of
+from app.idle import Idleness, Rest
 from app.service import Service, Wishes
 from app.speakers import SpeakerSide, SpeakerWishes
 from app.steering import describe
@@ -319,3 +320,70 @@ def test_a_stranger_s_model_is_tried_for_the_speakers_too(tmp_path, monkeypatch)
     with pytest.raises(DeviceError):
         side._open()
     assert tried == [path]
+
+
+class Resting:
+    """A service whose session is closed after five seconds without listeners, on its own clock."""
+
+    def __init__(self, monkeypatch, **wishes):
+        self.now_s, self.closed = 1000.0, 0
+        monkeypatch.setattr("app.service.time", self)
+        self.service = Service(Wishes("classic", "cpu", **wishes), Knobs())
+        self.service._idleness = Idleness(self.monotonic)
+        self.service._listeners.count = 0
+        self.service._about = ABOUT
+        self.service._sound.callback(self._close)
+
+    def monotonic(self):
+        return self.now_s
+
+    def _close(self):
+        self.closed += 1
+
+    def passes(self, seconds):
+        for _ in range(round(10 * seconds)):
+            self.now_s += 0.1
+            self.service._rest_or_wake()
+        return self.service.answer({"do": "status"})["idle"]
+
+
+def test_the_sound_is_closed_when_nobody_listens(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    resting = Resting(monkeypatch)
+    assert not resting.passes(4.5)
+    assert resting.passes(1.0)
+    assert resting.closed == 1
+    assert "nobody listens: the microphone is closed" in caplog.text
+    resting.service._wake.clear()
+    resting.service.picture()
+    assert resting.service._wake.is_set(), "who looks waits for no tick"
+    assert not resting.passes(0.1)
+    assert "somebody listens: the microphone is opened" in caplog.text
+    for _ in range(10):
+        resting.service.picture()
+        assert not resting.passes(0.9)
+    assert resting.passes(6.5)
+
+
+@pytest.mark.parametrize("wishes", [{"monitor": True}, {"output": "a loudspeaker"}])
+def test_who_hears_it_elsewhere_listens(monkeypatch, wishes):
+    assert not Resting(monkeypatch, **wishes).passes(60.0)
+
+
+def test_nothing_is_closed_while_the_sound_is_away(monkeypatch):
+    resting = Resting(monkeypatch)
+    resting.service._lose("no microphone")
+    resting.closed = 0
+    assert not resting.passes(60.0)
+    assert resting.closed == 0
+
+
+def test_an_idle_session_says_so(service):
+    service._rest = Rest()
+    service._status = service._rest.status()
+    told = service.answer({"do": "status"})
+    assert (told["idle"], told["state"], told["delay_ms"]) == (True, "idle", None)
+    assert describe(told).splitlines() == [
+        "on, turning nothing down by more than 20 dB (classic on cpu)",
+        "idle: nobody listens, so the microphone is closed; yeti to Denoised",
+    ]

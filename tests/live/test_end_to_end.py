@@ -35,8 +35,10 @@ CLIPS = ROOT / "app" / "clips"
 class Session:
     """``denoise-app --device --json`` as a program would run it."""
 
-    def __init__(self, server: PrivateServer, microphone: str, *options: str) -> None:
-        self.process = server.clean(microphone, *options)
+    def __init__(
+        self, server: PrivateServer, microphone: str, *options: str, idle: bool = False
+    ) -> None:
+        self.process = server.clean(microphone, *options, idle=idle)
         self.lines: list[dict[str, Any]] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
