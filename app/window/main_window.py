@@ -424,6 +424,8 @@ class MainWindow(QMainWindow):
         self._say(self.tr("No sound"))
 
     def _doing(self) -> str:
+        if self._told.get("idle"):
+            return self.tr("Nobody listens: the microphone is off")
         if self._told.get("state") != "running":
             return self.tr("Opening the microphone…")
         return self.tr("{input} → {output}").format(

@@ -51,6 +51,8 @@ class Tray(QObject):
         self.quit = self._action(self.tr("&Quit"), self.quit_asked.emit)
         self._icons = {sound: icons.icon(sound) for sound in Sound}
         self.sound = Sound.NONE
+        self.idle = False
+        """Whether the microphone is closed because nobody listens."""
         self.icon: QSystemTrayIcon | None = None
         self.last_told = ""
         """The newest notification."""
@@ -87,8 +89,9 @@ class Tray(QObject):
         sound = Sound.NONE
         if there:
             sound = Sound.MUTED if told["muted"] else Sound.ON if told["on"] else Sound.OFF
-        if sound is not self.sound:
-            self.sound = sound
+        idle = bool(told.get("idle"))
+        if (sound, idle) != (self.sound, self.idle):
+            self.sound, self.idle = sound, idle
             if self.icon is not None:
                 self.icon.setIcon(self._icons[sound])
                 self._describe()
@@ -123,8 +126,11 @@ class Tray(QObject):
             Sound.MUTED: self.tr("Muted: nobody hears you"),
             Sound.NONE: self.tr("No sound"),
         }
+        lines = ["denoise-app", words[self.sound]]
+        if self.idle:
+            lines.append(self.tr("Nobody listens: the microphone is off"))
         if self.icon is not None:
-            self.icon.setToolTip(f"denoise-app\n{words[self.sound]}")
+            self.icon.setToolTip("\n".join(lines))
 
     def _click(self, how: QSystemTrayIcon.ActivationReason) -> None:
         if how is QSystemTrayIcon.ActivationReason.Trigger:

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QSystemTrayIcon
 from pytestqt.qtbot import QtBot
 
 from app.cli import build_parser, main
+from app.idle import Rest
 from app.window import desktop, icons
 from app.window.icons import SIZES, Sound
 from app.window.instance import Instance
@@ -62,6 +63,20 @@ def test_toggle_and_mute_by_the_tray(qtbot: QtBot, shell: Shell, session: Sessio
     qtbot.waitUntil(lambda: shell.tray.sound is Sound.ON)
     assert not session.service._knobs.muted
     assert not session.service._knobs.bypass
+
+
+def test_that_the_microphone_is_closed_is_told(
+    qtbot: QtBot, shell: Shell, session: Session
+) -> None:
+    words = "Nobody listens: the microphone is off"
+    icon = shell.tray.icon
+    assert icon is not None
+    assert words not in icon.toolTip()
+    session.service._rest = Rest()
+    qtbot.waitUntil(lambda: words in icon.toolTip() and shell._window.state.text() == words)
+    assert shell.tray.sound is Sound.ON, "noise is taken out for whoever comes"
+    session.service._rest = None
+    qtbot.waitUntil(lambda: words not in icon.toolTip() and shell._window.state.text() != words)
 
 
 def test_window_and_tray_turn_the_same_switch(qtbot: QtBot, shell: Shell, session: Session) -> None:

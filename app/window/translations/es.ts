@@ -438,6 +438,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
         <translation>Sin sonido</translation>
     </message>
     <message>
+        <source>Nobody listens: the microphone is off</source>
+        <translation>Nadie escucha: el micrófono está apagado</translation>
+    </message>
+    <message>
         <source>Opening the microphone…</source>
         <translation>Abriendo el micrófono…</translation>
     </message>
@@ -819,6 +823,10 @@ Versión {version}, {megabytes} MB, licencia {licence}</translation>
     <message>
         <source>Muted: nobody hears you</source>
         <translation>Silenciado: nadie te oye</translation>
+    </message>
+    <message>
+        <source>Nobody listens: the microphone is off</source>
+        <translation>Nadie escucha: el micrófono está apagado</translation>
     </message>
     <message>
         <source>No sound</source>
