@@ -517,7 +517,8 @@ class _Playback:
         if coming is not None:
             self._cleaned, self.behind = coming
         due = self._capture.position(now_s) - self.behind - self._margin
-        if self._tape is None and not self._begin(due, n):
+        due_s = now_s + times.outputBufferDacTime - times.currentTime
+        if self._tape is None and not self._begin(due, n, due_s - _UNTOUCHED_S):
             return
         self.origin.add(self._position, times.outputBufferDacTime)
         jump_s = self.drift.update(self._excess_s(due), n / SAMPLE_RATE)
@@ -525,7 +526,6 @@ class _Playback:
             return
         if jump_s and self._jump(round(jump_s * SAMPLE_RATE), out, self._tape):
             return
-        due_s = now_s + times.outputBufferDacTime - times.currentTime
         self._near = self._nears(n, due_s - _UNTOUCHED_S - now_s)
         if self._tape is self._cleaned or (self._near and self._in_time_s >= self._trust_s):
             self._wait(self._cleaned, n, due_s - _UNTOUCHED_S)
@@ -552,17 +552,24 @@ class _Playback:
             return 0.0
         return min(by_arrival_s, by_clock_s, key=abs)
 
-    def _begin(self, due: float, n: int) -> bool:
-        """Begin where we would be if we had always played, once there is something to play."""
+    def _begin(self, due: float, n: int, until_s: float) -> bool:
+        """Begin where we would be if we had always played, once there is something to play.
+
+        Clean sound is waited for as it is later on: where callbacks come in bad step with the
+        capture's, it would be a moment late each time.
+        """
         self._late_s += n / SAMPLE_RATE
         if due < self._position:
             return False  # heard already, or nothing has come yet
         self._patience_s -= n / SAMPLE_RATE
-        if not self._holds(self._cleaned, due, n) and (
-            self._patience_s > 0.0 or not self._holds(self._heard, due, n)
+        before, self._position = self._position, float(round(due))
+        if self._nears(n, until_s - self._clock.monotonic()):
+            self._wait(self._cleaned, n, until_s)
+        if not self._holds(self._cleaned, self._position, n) and (
+            self._patience_s > 0.0 or not self._holds(self._heard, self._position, n)
         ):
+            self._position = before
             return False
-        self._position = float(round(due))
         self._patience_s = _PATIENCE_S
         self._since_begin_s = 0.0
         self.drift.restart(new=True)

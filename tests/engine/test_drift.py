@@ -9,7 +9,7 @@ from engine.devices import SAMPLE_RATE
 from engine.drift import SPEED_LIMIT, Drift
 from engine.live import LiveSession
 from engine.spec import ModelSpec
-from tests.engine.two_clocks import TwoClocks, artefacts_db, largest_bend
+from tests.engine.two_clocks import OUTPUT_S, TwoClocks, artefacts_db, largest_bend
 from tests.estimators import Slow, Steady
 from tests.onnx_models import CLASSIC, FULLBAND
 
@@ -114,6 +114,18 @@ def halved() -> Steady:
 def heard(world: TwoClocks, last_s: float) -> np.ndarray:
     assert world.heard is not None
     return np.concatenate(world.heard)[-round(last_s * SAMPLE_RATE) :]
+
+
+@pytest.mark.parametrize("phase_ms", range(0, 10, 2))
+def test_it_begins_with_clean_sound_in_whatever_step_callbacks_come(phase_ms: int) -> None:
+    """Steady callbacks: what is not there at one is not there at any other."""
+    world = TwoClocks(halved(), 0.0, jitter_s=1e-5)
+    world._first_slot_s = phase_ms / 1000.0 + OUTPUT_S
+    world.run(0.3)
+    assert world.session.status().uncleaned_s == 0.0
+    sound = heard(world, 0.3)
+    assert int(np.argmax(np.abs(sound) > 0.1)) < 0.08 * SAMPLE_RATE
+    assert 0.24 < np.abs(sound).max() < 0.26
 
 
 def test_a_stopped_worker_costs_neither_delay_nor_continuity() -> None:
