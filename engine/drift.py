@@ -21,8 +21,8 @@ _POLE_HZ = 0.1
 _PROPORTIONAL = 2.0 * _POLE_HZ
 _INTEGRAL = _POLE_HZ**2
 # Within this nothing is done, and sound stays bit for bit what it was: too little behind
-# ends in a gap, too much is delay that nobody notices.
-_LEAST_S, _MOST_S = -0.005, 0.005
+# takes from what late sound is waited for, too much is delay that nobody notices.
+_LEAST_S, _MOST_S = -0.003, 0.005
 # Clocks that differ by less than can be told: the control rests again.
 _ALIKE = 4e-6
 _SETTLED_S = 0.0005

@@ -50,12 +50,15 @@ _STALE_S = 0.05
 # buffers (30 ms) covers the jitter of callbacks: playback waits for a late worker. Less than
 # nothing lies ready here at first; each sound that came too late even so adds to it, and a
 # minute in which more was to spare than that takes it off again, after each a longer time.
+# What a start has to do beside the sound says nothing of the time after it.
 _UNTOUCHED_S = 0.010
+_LIKELY = 0.8
 # Rather than fall silent, playback waits for sound of any kind until this long before.
 _LAST_S = 0.004
-_MARGIN_S = -0.004
+_MARGIN_S = -0.006
 _MARGIN_STEP_S = 0.005
 _MARGIN_MAX_S = 0.060
+_MARGIN_TAKES_S = _MARGIN_STEP_S / SPEED_LIMIT + 1.0  # until the sound is that much later
 _QUIET_S, _QUIET_MAX_S = 60.0, 3600.0
 # Always ready beyond what is played, to fade into other sound: long enough not to click.
 _FADE = 96
@@ -69,6 +72,11 @@ _START_S = 1.5
 # What is told of the delay counts as right when sound has run for so long.
 _WITNESS_S = 2.5
 _ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
+# What a device buffers changes seldom; what servers tell of it wanders by 15 ms within seconds
+# (PipeWire, with callbacks steady to half a millisecond). So the mean of a longer time counts,
+# unless it has been elsewhere for so long.
+_LAG_SHARE = 1.0 / 3000.0  # of the newest callback in a mean over 30 s
+_LAG_STEP_S, _LAG_MOVED_S = 0.020, 5.0
 # A worker further behind than this would clean what has been played long since.
 _BACKLOG_S = 0.25
 # Heard again by a model that begins anew, so that it knows the noise when it is listened to.
@@ -356,7 +364,9 @@ class LiveSession:
         heard_s, played_s = self._capture.origin.mean_s, self._playbacks[0].origin.mean_s
         if heard_s is None or played_s is None:
             return None
-        return 1000.0 * (played_s - heard_s)
+        playback = self._playbacks[0]
+        corrected_s = self._capture.lag.correction_s + playback.lag.correction_s
+        return 1000.0 * (played_s - heard_s + corrected_s)
 
     def _close_streams(self) -> None:
         while self._streams:
@@ -384,11 +394,11 @@ class _Viewer:
 def _least_behind(pipeline: Pipeline) -> int:
     """How far playback must be behind the capture for clean sound to be there [samples].
 
-    A block is asked for at a time, the fade and the filter lie beyond it.
+    A block is asked for at a time, the fade and the filter lie beyond it. Where hops are no
+    whole blocks, one is complete up to a block later than another: that is waited for, since
+    the device's buffer has the time.
     """
-    n = round(pipeline.latency_s * SAMPLE_RATE) + BLOCK + _FADE + varispeed.AFTER + 4
-    # Where hops are no whole blocks, one is complete up to a block later than on average.
-    return n + BLOCK if pipeline.burst % BLOCK else n
+    return round(pipeline.latency_s * SAMPLE_RATE) + BLOCK + _FADE + varispeed.AFTER + 4
 
 
 def _hurry() -> None:
@@ -409,6 +419,7 @@ class _Capture:
         self.sounded_s: float | None = None
         self.gaps = 0
         self.origin = _Origin()
+        self.lag = _Lag(BLOCK / SAMPLE_RATE)  # no block comes before its end was heard
         self._clock = clock
         self._arrival = 0.0, 0  # time of the newest block, and the position after it
         self._age_s = float("inf")  # of the newest block; 0 once the backlog is over
@@ -432,6 +443,7 @@ class _Capture:
         self.tape.write(block[:, 0])
         self._arrival = self.called_s, first + n
         self.origin.add(first, times.inputBufferAdcTime)
+        self.lag.add(age_s, n / SAMPLE_RATE)
         origin_s = times.inputBufferAdcTime - first / SAMPLE_RATE
         self._newest_origin_s = min(self._newest_origin_s, origin_s)
         # One call is enough, so the queue never grows.
@@ -484,6 +496,7 @@ class _Playback:
         """Samples of sound since the start, and those of them that were not cleaned."""
         self.stops = self.jumps = 0
         self.origin = _Origin()
+        self.lag = _Lag()
         self.drift = Drift()
         self._capture = capture
         self._heard, self._cleaned = capture.tape, cleaned
@@ -501,6 +514,7 @@ class _Playback:
         self._trust_s = _TRUST_S
         self._since_return_s = _RELAPSE_S
         self._since_begin_s = self._told_s = 0.0
+        self._since_grown_s = float("inf")
 
     @property
     def is_uncleaned(self) -> bool:
@@ -517,7 +531,9 @@ class _Playback:
         if coming is not None:
             self._cleaned, self.behind = coming
         due = self._capture.position(now_s) - self.behind - self._margin
-        due_s = now_s + times.outputBufferDacTime - times.currentTime
+        ahead_s = times.outputBufferDacTime - times.currentTime
+        self.lag.add(ahead_s, n / SAMPLE_RATE)
+        due_s = now_s + ahead_s + self.lag.correction_s
         if self._tape is None and not self._begin(due, n, due_s - _UNTOUCHED_S):
             return
         self.origin.add(self._position, times.outputBufferDacTime)
@@ -599,7 +615,7 @@ class _Playback:
         there = self._holds(self._cleaned, self._position, n)
         in_time = there or (self.is_uncleaned and self._near)
         if in_time:
-            if 0.0 < self._late_s <= _MARGIN_MAX_S and self.played:
+            if 0.0 < self._late_s <= _MARGIN_MAX_S and self._since_begin_s > _START_S:
                 self._grow()
             self._late_s = 0.0
             self._in_time_s += n / SAMPLE_RATE
@@ -613,8 +629,10 @@ class _Playback:
 
     def _grow(self) -> None:
         """Sound came too late: leave more time for it, and longer."""
-        if self.drift.excess_s < -0.5 * _MARGIN_STEP_S:
+        is_new = self._since_grown_s < _MARGIN_TAKES_S
+        if is_new and self.drift.excess_s < -0.5 * _MARGIN_STEP_S:
             return  # what was added before has still to take effect
+        self._since_grown_s = 0.0
         grown = self._margin + round(_MARGIN_STEP_S * SAMPLE_RATE)
         self._margin = min(grown, round(_MARGIN_MAX_S * SAMPLE_RATE))
         self._quiet_wanted_s = min(2.0 * self._quiet_wanted_s, _QUIET_MAX_S)
@@ -664,6 +682,7 @@ class _Playback:
         self._position += n * (1.0 + self.drift.speed)
         self._since_return_s += n / SAMPLE_RATE
         self._since_begin_s += n / SAMPLE_RATE
+        self._since_grown_s += n / SAMPLE_RATE
         if self._tape is not None:
             self.played += n
             self.uncleaned += n if self.is_uncleaned else 0
@@ -675,8 +694,8 @@ class _Playback:
         return tape.holds(first - varispeed.BEFORE, last + varispeed.AFTER + 1)
 
     def _nears(self, n: int, wait_s: float) -> bool:
-        """Whether clean sound is there, or would likely be if half the time left were waited."""
-        shift = round(0.5 * max(wait_s, 0.0) * SAMPLE_RATE)
+        """Whether clean sound is there, or would likely be if most of the time left were waited."""
+        shift = round(_LIKELY * max(wait_s, 0.0) * SAMPLE_RATE)
         return self._holds(self._cleaned, self._position - shift, n)
 
     def _sound(self, tape: Tape, position: float, n: int) -> Float:
@@ -734,6 +753,36 @@ class _Origin:
         if self.mean_s is None:
             self.mean_s = origin_s
         self.mean_s += _ORIGIN_SHARE * (origin_s - self.mean_s)
+
+
+class _Lag:
+    """How long a stream's device holds sound, by what each callback is told of it.
+
+    Parameters
+    ----------
+    least_s : what it cannot be less than [s]
+    """
+
+    def __init__(self, least_s: float = 0.0) -> None:
+        self.correction_s = 0.0
+        """To be added to what callbacks of the last 0.2 s were told in the mean [s]."""
+        self._least_s = least_s
+        self._brief_s = self._steady_s = self._elsewhere_s = 0.0
+        self._n = 0
+
+    def add(self, told_s: float, elapsed_s: float) -> None:
+        if self._n == 0:
+            self._brief_s = self._steady_s = told_s
+        self._n += 1
+        self._brief_s += _ORIGIN_SHARE * (told_s - self._brief_s)
+        # A machine that stood still is told nonsense for seconds.
+        step_s = min(max(told_s - self._steady_s, -_LAG_STEP_S), _LAG_STEP_S)
+        self._steady_s += max(_LAG_SHARE, 1.0 / self._n) * step_s
+        away = abs(self._brief_s - self._steady_s) > _LAG_STEP_S
+        self._elsewhere_s = self._elsewhere_s + elapsed_s if away else 0.0
+        if self._elsewhere_s > _LAG_MOVED_S:
+            self._steady_s, self._n = self._brief_s, 1
+        self.correction_s = max(self._steady_s, self._least_s) - self._brief_s
 
 
 class _Levels:

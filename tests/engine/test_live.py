@@ -32,6 +32,8 @@ class Card:
         self.playback: Callable[..., None]
         self.closed = 0
         self.now_s = 100.0
+        self.told_more_s = 0.0  # of what the output buffers, than there is
+        self._waited_s = 0.0  # by the playback, which is late by that
 
     def open_input(self, name: str, callback: Any) -> Card:
         self.capture = callback
@@ -45,12 +47,14 @@ class Card:
         self.closed += 1
 
     def hear(self, block: Float, age_s: float = CAPTURE_S) -> None:
-        times = SimpleNamespace(currentTime=self.now_s, inputBufferAdcTime=self.now_s - age_s)
+        heard_s = self.now_s - self._waited_s - age_s
+        times = SimpleNamespace(currentTime=self.now_s, inputBufferAdcTime=heard_s)
         self.capture(block[:, np.newaxis], len(block), times, None)
 
     def play(self) -> Float:
         out = np.full((BLOCK, 1), np.nan, np.float32)
-        times = SimpleNamespace(currentTime=self.now_s, outputBufferDacTime=self.now_s + PLAYBACK_S)
+        due_s = self.now_s - self._waited_s + PLAYBACK_S + self.told_more_s
+        times = SimpleNamespace(currentTime=self.now_s, outputBufferDacTime=due_s)
         self.playback(out, BLOCK, times, None)
         return out[:, 0]
 
@@ -61,9 +65,13 @@ class Card:
         """The worker is a real thread, and needs real time."""
         time.sleep(seconds)
         self.now_s += seconds
+        self._waited_s += seconds
 
     def pass_time(self) -> None:
-        self.now_s += BLOCK / SAMPLE_RATE
+        block_s = BLOCK / SAMPLE_RATE
+        made_up_s = min(self._waited_s, block_s)
+        self._waited_s -= made_up_s
+        self.now_s += block_s - made_up_s
 
 
 @pytest.fixture
@@ -128,6 +136,46 @@ def test_the_delay_told_is_the_delay(card: Card, session: LiveSession) -> None:
     shift = at - round(float(played[at]) * 2**20)
     actual_ms = 1000 * (shift / SAMPLE_RATE + CAPTURE_S + PLAYBACK_S)
     assert told == pytest.approx(actual_ms, abs=0.5)  # the ramp's resampling error is 10 samples
+
+
+def test_the_delay_told_does_not_wander_with_what_is_told_of_the_device(
+    card: Card, session: LiveSession
+) -> None:
+    sound = ramp(1000)
+    run(card, session, sound[: 200 * BLOCK])
+    off_ms = []
+    for start in range(200, 1000, 20):  # as PipeWire: 8 ms up and down in 4 s, the sound steady
+        card.told_more_s = 0.008 * np.sin(2 * np.pi * start / 400)
+        played = run(card, session, sound[start * BLOCK : (start + 20) * BLOCK])
+        told_ms = session.status().delay_ms
+        assert told_ms is not None
+        at = (start + 20) * BLOCK - 1
+        shift = at - round(float(played[-1]) * 2**20)
+        off_ms.append(told_ms - 1000 * (shift / SAMPLE_RATE + CAPTURE_S + PLAYBACK_S))
+    assert np.ptp(off_ms) < 4.0
+
+
+def test_a_device_that_buffers_more_from_now_on_is_told_of(
+    card: Card, session: LiveSession
+) -> None:
+    run(card, session, ramp(200))
+    usual = session.status().delay_ms
+    assert usual is not None
+    card.told_more_s = 0.060
+    run(card, session, ramp(600))
+    assert session.status().delay_ms == pytest.approx(usual + 60.0, abs=2.0)
+
+
+def test_nothing_is_heard_before_it_was_captured(card: Card, session: LiveSession) -> None:
+    told_ms = []
+    for age_s in (0.010, 0.002):  # the second cannot be: a block is 10 ms long
+        for block in ramp(100).reshape(-1, BLOCK):
+            card.pass_time()
+            card.hear(block, age_s)
+            settle(session)
+            card.play()
+        told_ms.append(session.status().delay_ms)
+    assert told_ms[1] == pytest.approx(told_ms[0], abs=2.0)
 
 
 def test_delay_is_near_the_least_possible(card: Card, session: LiveSession) -> None:
