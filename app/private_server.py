@@ -35,13 +35,18 @@ wireplumber &
 exec pipewire-pulse
 """
 
-# The graph here is woken by timers, not by a card. At 256 samples (what a client of 10 ms
-# blocks makes of it) a shared machine sometimes takes away a whole wake-up, and with it
-# everybody's sound. Devices of the machine are not ours to open here; without a login
+QUANTUM = 512
+"""At least so many samples PipeWire makes at a time here.
+
+The graph is woken by timers, not by a card. At 256 samples (what a client of 10 ms blocks makes
+of it) a shared machine sometimes takes away a whole wake-up, and with it everybody's sound.
+"""
+
+# Devices of the machine are not ours to open here; without a login
 # manager (a container) the Bluetooth part would even end the session manager.
 _PIPEWIRE_CONFIG = {
     "pipewire/pipewire.conf.d/steady.conf": """
-context.properties = { default.clock.min-quantum = 512 }
+context.properties = { default.clock.min-quantum = %d }
 """,
     "wireplumber/main.lua.d/51-no-hardware.lua": """
 for _, monitor in ipairs({alsa_monitor or {}, v4l2_monitor or {}, libcamera_monitor or {}}) do
@@ -59,13 +64,19 @@ end
 class PrivateServer:
     """``pulseaudio`` or ``pipewire``, alive inside a ``with`` block.
 
+    Parameters
+    ----------
+    kind : which of both
+    quantum : of PipeWire, at least [samples]
+
     Raises
     ------
     DeviceError : it is not installed, or does not come up
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, quantum: int = QUANTUM) -> None:
         self.kind = kind
+        self._quantum = quantum
         self._folder = Path(tempfile.mkdtemp(prefix="denoise-app-"))
         self._folder.chmod(0o700)
         self.environment = {
@@ -185,7 +196,7 @@ class PrivateServer:
             for name, text in _PIPEWIRE_CONFIG.items():
                 path = self._folder / "config" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
+                path.write_text(text.replace("%d", str(self._quantum)))
             command = [_program("dbus-run-session"), "--", "sh", "-c", _PIPEWIRE]
         with log:
             return subprocess.Popen(
