@@ -88,8 +88,9 @@ class Drift:
         if min(recent) > _JUMP_S or max(recent) < -_JUMP_S:
             return mean_s
         if self._starts and self._seen_s > _START_S:
+            if abs(mean_s) > _JUMP_OF_A_START_S:
+                return mean_s  # and again, where the sound is not there yet: a restart ends it
             self._starts = False
-            return mean_s if abs(mean_s) > _JUMP_OF_A_START_S else 0.0
         return 0.0
 
     def _steer(self, elapsed_s: float) -> None:

@@ -489,12 +489,13 @@ class VirtualMicrophone(_VirtualDevice):
         default = self._pulse.server_info().default_source_name
         yield
         numbers = {one.name: one.index for one in self._pulse.source_list()}
-        ours, now = numbers[self.source], self._pulse.server_info().default_source_name
+        # PipeWire may list what was made a moment ago a moment later: nobody records that yet.
+        ours, now = numbers.get(self.source), self._pulse.server_info().default_source_name
         moved_to = numbers.get(now) if now != default else None
         for stream in self._pulse.source_output_list():
             came = stream.index not in streams and stream.source == moved_to
             listened = streams.get(stream.index) == ours
-            if listened or (came and not _is_own(stream)):
+            if ours is not None and (listened or (came and not _is_own(stream))):
                 with contextlib.suppress(pulsectl.PulseOperationFailed):
                     self._pulse.source_output_move(stream.index, ours)
 

@@ -69,6 +69,16 @@ def test_one_late_callback_changes_nothing() -> None:
     assert hold(drift, 0.0, 10.0)[-1] == 0.0
 
 
+def test_a_start_asks_for_its_place_until_it_has_it() -> None:
+    drift = Drift()
+    jumps_s = [drift.update(0.004, BLOCK_S) for _ in range(110)]
+    assert not any(jumps_s[:95])
+    # What is to be played there has not always come yet.
+    assert jumps_s[-5:] == pytest.approx([0.004] * 5)
+    drift.restart()
+    assert not any(drift.update(0.004, BLOCK_S) for _ in range(100))
+
+
 def test_the_pitch_is_never_changed_audibly() -> None:
     drift = Drift()
     hold(drift, 0.1, 30.0)

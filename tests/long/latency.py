@@ -35,6 +35,7 @@ from engine.errors import DeviceError
 from engine.measure import delay_between, level_dbfs
 from engine.stft import Float
 from tests.long.faults import MICROPHONE, ROOT, PreferredServer, prefer
+from tests.long.overload import dark_noise
 from tests.onnx_models import CLASSIC, FULLBAND, write_identity
 
 SETTINGS = {"fullband": FULLBAND, "classic": replace(CLASSIC, above="hold")}
@@ -43,9 +44,9 @@ SERVERS = ("pulseaudio", "pipewire")
 QUANTA = (256, 512)
 """Of PipeWire [samples]: what streams of 10 ms make of it where nobody forbids, and more."""
 SETTLE_S, SOUND_S = 5.0, 8.0
-STRETCH_S = 0.5
+STRETCH_S, LATEST_S = 0.5, 0.4
 QUIETEST_DBFS = -40.0
-ALIKE = 0.99
+ALIKE = 0.98
 KEPT = "LATENCY_KEPT"
 """Environment variable: where the program inside leaves what it saw."""
 
@@ -148,7 +149,10 @@ def measure(server: PrivateServer, model: Path, sound: Float, kept: Path) -> Pie
         begin_s, now_s = time.monotonic() + SETTLE_S, 0.0
         before: dict[str, Any] = {}
         while now_s < begin_s + SOUND_S + 0.5:
-            told.append(json.loads(session.stdout.readline()))
+            line = session.stdout.readline()
+            if not line:
+                raise DeviceError("the session ended by itself")
+            told.append(json.loads(line))
             now_s = time.monotonic()
             if now_s < begin_s:
                 before = told[-1]
@@ -159,8 +163,8 @@ def measure(server: PrivateServer, model: Path, sound: Float, kept: Path) -> Pie
         session.stdout.read()
     if session.returncode:
         raise DeviceError(f"the session ended with {session.returncode}")
-    delays_s, whole = delays_heard(*recordings)
-    heard_s = statistics.median(delays_s) + heard.origin_s - said.origin_s
+    delays_s, whole = delays_heard(*recordings, heard.origin_s - said.origin_s)
+    heard_s = statistics.median(delays_s) if delays_s else float("nan")
     seen = np.load(kept)
     captured, played = (rows[rows[:, 0] > begin_s] for rows in (seen["captured"], seen["played"]))
     captured_origin_s = float((captured[:, 0] - captured[:, 1] / SAMPLE_RATE).mean())
@@ -185,36 +189,26 @@ def measure(server: PrivateServer, model: Path, sound: Float, kept: Path) -> Pie
     )
 
 
-def delays_heard(said: Float, heard: Float) -> tuple[list[float], float]:
+def delays_heard(said: Float, heard: Float, later_s: float) -> tuple[list[float], float]:
     """Delay [s] of each stretch that came through as it was, and the share of those.
 
-    Raises DeviceError when none did.
+    Parameters
+    ----------
+    said, heard : what the microphone and the virtual microphone recorded
+    later_s : how much later the second recording begins
     """
-    rough, _ = delay_between(said, heard)
-    n, slack = round(STRETCH_S * SAMPLE_RATE), round(0.1 * SAMPLE_RATE)
+    n, latest = round(STRETCH_S * SAMPLE_RATE), round(LATEST_S * SAMPLE_RATE)
     found, spoken = [], 0
-    for start in range(slack, len(said) - n - slack, n):
+    for start in range(0, len(said) - n, n):
         stretch = said[start : start + n]
-        if level_dbfs(stretch) < QUIETEST_DBFS or start + rough < slack:
+        first = start - round(later_s * SAMPLE_RATE)
+        if level_dbfs(stretch) < QUIETEST_DBFS or first < 0:
             continue
         spoken += 1
-        around = heard[start + rough - slack : start + rough + n + slack]
-        shift, alike = delay_between(stretch, around)
+        shift, alike = delay_between(stretch, heard[first : first + n + latest])
         if alike > ALIKE:
-            found.append((rough - slack + shift) / SAMPLE_RATE)
-    if not found:
-        raise DeviceError("nothing of what was said was heard as it was")
-    return found, len(found) / spoken
-
-
-def speech_like() -> Float:
-    """(n,) below 4 kHz, whose level moves as syllables do: every moment is unlike others."""
-    n = round(SOUND_S * SAMPLE_RATE)
-    spectrum = np.fft.rfft(np.random.default_rng(1).normal(0.0, 1.0, n))
-    spectrum[np.fft.rfftfreq(n, 1 / SAMPLE_RATE) > 4000.0] = 0
-    envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 3.0 * np.arange(n) / SAMPLE_RATE)
-    sound = np.fft.irfft(spectrum, n) * envelope
-    return (0.3 * sound / np.abs(sound).max()).astype(np.float32)
+            found.append((first + shift - start) / SAMPLE_RATE + later_s)
+    return found, len(found) / max(spoken, 1)
 
 
 def main() -> int:
@@ -226,7 +220,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     prefer(os.getpid())  # what starves around the program would be held against it
-    sound = speech_like()
+    sound = dark_noise(round(SOUND_S))
     print(
         "| server | setting | heard [ms] | told [ms] | capture | inside | of which margin "
         "| playback | told of capture, playback | drops | uncleaned [s] | whole |\n"
