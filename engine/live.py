@@ -55,7 +55,7 @@ _UNTOUCHED_S = 0.010
 _LIKELY = 0.8
 # Rather than fall silent, playback waits for sound of any kind until this long before.
 _LAST_S = 0.004
-_MARGIN_S = -0.006
+_MARGIN_S = -0.005
 _MARGIN_STEP_S = 0.005
 _MARGIN_MAX_S = 0.060
 _MARGIN_TAKES_S = _MARGIN_STEP_S / SPEED_LIMIT + 1.0  # until the sound is that much later
@@ -629,8 +629,8 @@ class _Playback:
 
     def _grow(self) -> None:
         """Sound came too late: leave more time for it, and longer."""
-        is_new = self._since_grown_s < _MARGIN_TAKES_S
-        if is_new and self.drift.excess_s < -0.5 * _MARGIN_STEP_S:
+        owed = 0.5 if self._since_grown_s < _MARGIN_TAKES_S else 1.0
+        if self.drift.excess_s < -owed * _MARGIN_STEP_S:
             return  # what was added before has still to take effect
         self._since_grown_s = 0.0
         grown = self._margin + round(_MARGIN_STEP_S * SAMPLE_RATE)
