@@ -422,6 +422,8 @@ class Service:
         if rests and self._rest is None:
             log.info("nobody listens: the microphone is closed")
             self._rest = Rest()
+            if self._session is not None:
+                self._session.fall_silent()
             self._sound.close()
         elif self._rest is not None and not rests:
             log.info("somebody listens: the microphone is opened")

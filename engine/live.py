@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,8 @@ _BACKLOG_S = 0.25
 # Heard again by a model that begins anew, so that it knows the noise when it is listened to.
 _WARM_UP_S = 0.1
 _SILENT_DEVICE_S = 1.0
+# Longer than any delay, and than what servers keep.
+_SILENCE_S = 0.4
 _TOO_SLOW = "the model is too slow for this machine at the moment"
 
 
@@ -212,6 +214,15 @@ class LiveSession:
             raise
         self._worker.start()
         self._priority.start(self._threads, n=len(self._streams) + 1)
+
+    def fall_silent(self) -> None:
+        """Play silence for a moment, before ``stop``.
+
+        PipeWire keeps the last 20 ms or so of what was played, and gives it to whoever records
+        next, hours later.
+        """
+        self.knobs = replace(self.knobs, muted=True)
+        self._clock.sleep(_SILENCE_S)
 
     def stop(self) -> None:
         """Close the devices and wait for the worker. Safe to call twice."""

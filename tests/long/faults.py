@@ -264,7 +264,15 @@ class World:
         self.disk = self._exits.enter_context(_small_disk(self.state))
         model = write_lowpass(folder / "lowpass.onnx", FULLBAND, LIMIT_HZ)
         # Another model would clean otherwise, and the ear here would not know it.
-        options = ("--device", "room.monitor", "--model", str(model), "--keep-model", "--json")
+        options = (
+            "--device",
+            "room.monitor",
+            "--model",
+            str(model),
+            "--keep-model",
+            "--no-idle",
+            "--json",
+        )
         self.errors = self._exits.enter_context((folder / "stderr").open("w+b"))
         self.session = subprocess.Popen(
             [sys.executable, "-m", "tests.long.session", *options],

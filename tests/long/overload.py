@@ -231,7 +231,15 @@ def world(kind: str, folder: Path) -> Iterator[tuple[PrivateServer, subprocess.P
     with PrivateServer(kind) as server:
         server.add_microphone("room", "Room")
         model = write_identity(folder / "identity.onnx", FULLBAND)
-        options = ("--device", "room.monitor", "--model", str(model), "--keep-model", "--json")
+        options = (
+            "--device",
+            "room.monitor",
+            "--model",
+            str(model),
+            "--keep-model",
+            "--no-idle",
+            "--json",
+        )
         player = server.play(dark_noise(120), "room")
         session = subprocess.Popen(
             [sys.executable, "-m", "main", *options],
