@@ -57,6 +57,7 @@ ROOMS = {
     "tensorflow": ("training/",),
     "keras": ("training/",),
     "jax": ("training/",),
+    "torch": ("training/accelerated.py",),
     "tf2onnx": ("training/export.py",),
     "onnx": (
         "training/export.py",

@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from engine.stft import Complex, Float, istft, stft, to_db, window
 from training.mixing import Mixer, Mixture, active_level_db
 
 # A frame this far under the speech's active level holds no voice worth the name.
-_VOICE_DB = 25.0
+VOICE_DB = 25.0
 
 # Speech further under its mixture weighs as if it were only so far: a little over the worst SNR.
-_FAINT_DB = 12.0
+FAINT_DB = 12.0
 
 
 _ECHO = 16
@@ -71,7 +71,7 @@ def make_batch(mixtures: list[Mixture], spec: ModelSpec, waves: bool = False) ->
     power = np.sum(np.square(parts[1]), axis=-1, keepdims=True)
     active = np.mean(power, axis=1, keepdims=True)
     # The mean of a clip is under its active level by the share of pauses, a few dB at most.
-    voiced = power > np.maximum(active * 10.0 ** (-_VOICE_DB / 10.0), 1e-12)
+    voiced = power > np.maximum(active * 10.0 ** (-VOICE_DB / 10.0), 1e-12)
     return Batch(
         noisy_db,
         spectra,
@@ -214,14 +214,19 @@ def _level_db(mixture: Mixture, spec: ModelSpec) -> float:
     if np.isfinite(speech_db):
         # A muted stretch can leave the faint tail of a word. At the tail's own level the noise
         # beside it would weigh a thousand times what any other clip does.
-        return max(speech_db, noisy_db - _FAINT_DB)
+        return max(speech_db, noisy_db - FAINT_DB)
     # Noise alone weighs like noise 10 dB under a voice; silence alone weighs nothing.
     return noisy_db + 10.0 if np.isfinite(noisy_db) else 0.0
 
 
+def as_array(values: Any) -> Float:
+    """Part of a batch as an array, also from a graphics card."""
+    return values.cpu().numpy() if hasattr(values, "cpu") else np.asarray(values)
+
+
 def statistics(batches: Supply, n_batches: int) -> tuple[Float, Float]:
     """Mean and standard deviation of each bin's level [dB]: two of (n_bins,) float32."""
-    frames = np.concatenate([_flat(batches[k].noisy_db) for k in range(n_batches)])
+    frames = np.concatenate([_flat(as_array(batches[k].noisy_db)) for k in range(n_batches)])
     return frames.mean(axis=0), np.maximum(frames.std(axis=0), 1.0)
 
 

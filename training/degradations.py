@@ -29,12 +29,12 @@ BANDS_HZ = (3400.0, 4000.0, 5500.0, 7000.0, 8000.0, 11000.0, 12000.0)
 """Upper ends of telephone lines, Bluetooth, conferences, and old sound cards."""
 
 # A corner nearer to the end of the model's own band would take nothing away.
-_NARROWER = 0.9
+NARROWER = 0.9
 
 
 def band_limited(rng: np.random.Generator, heard: Float, wanted: Float, sample_rate: int) -> Pair:
     """Both through the low-pass of one of ``BANDS_HZ`` that the rate can hold, if any can."""
-    corners = [hz for hz in BANDS_HZ if hz < _NARROWER * sample_rate / 2]
+    corners = [hz for hz in BANDS_HZ if hz < NARROWER * sample_rate / 2]
     if not corners:
         return heard, wanted
     corner_hz, order = float(rng.choice(corners)), int(rng.integers(6, 25))

@@ -14,7 +14,7 @@ from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from engine.stft import Float, synthesis_window, window
 from training.opinion import Opinion
-from training.perception import Disturbance
+from training.perception import Disturbance, constant
 
 try:
     from keras import ops
@@ -22,8 +22,6 @@ except ImportError:  # Keras 2.14
     from tensorflow.experimental import numpy as ops
 
 
-_ASKED = 4
-"""Clips of a batch of which an opinion is heard."""
 _VOICED = 0.01
 """Mean power of a clip in which somebody speaks, at an active level of 1."""
 
@@ -47,8 +45,10 @@ class Weights:
     disturbance: float = 3.0
     """Of what PESQ would take off, ``perception.Disturbance`` [1/point]."""
     opinion: float = 0.0
-    """Of the overall score that DNSMOS would give, ``opinion.Opinion`` [1/point]; of the first four
-    clips of a batch, since it takes longer than all else together."""
+    """Of the overall score that DNSMOS would give, ``opinion.Opinion`` [1/point]."""
+    asked: int = 4
+    """Clips of a batch, its first, of which that is asked: on processors it takes longer than all
+    else together."""
 
     @property
     def hear_samples(self) -> bool:
@@ -201,7 +201,7 @@ class WaveLoss:
         self.filtered = filtered
         self.spectral = spectral_loss(spec, weights, filtered)
         self.opinion = Opinion(spec.sample_rate) if self.spectral.weights.opinion else None
-        self.inverse = _inverse_transform(spec)
+        self.inverse = constant(_inverse_transform(spec))
         self.__name__ = "wave_loss"
 
     def __call__(self, told: Any, gain: Any) -> Any:
@@ -212,12 +212,13 @@ class WaveLoss:
         if weights.si_sdr:
             loss = loss - weights.si_sdr * ratio_db(found, wanted)
         if self.opinion is not None:
-            heard = ops.reshape(found[:_ASKED], (-1, found.shape[1] * found.shape[2]))
+            asked = weights.asked
+            heard = ops.reshape(found[:asked], (-1, found.shape[1] * found.shape[2]))
             score = self.opinion(heard)
             # Nobody was asked how good nothing sounds.
-            voiced = _mean_of_clip(wanted[:_ASKED] ** 2) > _VOICED
+            voiced = _mean_of_clip(wanted[:asked] ** 2) > _VOICED
             score = ops.where(voiced, score, 0.0 * score)
-            loss = loss - weights.opinion * ops.concatenate([score, 0.0 * loss[_ASKED:]], axis=0)
+            loss = loss - weights.opinion * ops.concatenate([score, 0.0 * loss[asked:]], axis=0)
         return loss
 
     def sound(self, told: Any, gain: Any) -> Any:

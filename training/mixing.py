@@ -33,16 +33,16 @@ from training.signals import (
 )
 
 # Frames whose level is this far under the active level count as pauses (ITU-T P.56).
-_PAUSE_DB = 15.9
-_LEVEL_FRAME_S = 0.02
+PAUSE_DB = 15.9
+LEVEL_FRAME_S = 0.02
 
 # An excerpt so much quieter than its recording [dB] is a pause with the hiss of its
 # microphone. Brought to the level of a voice, 3 of 100 excerpts of real recordings told
 # the network that white noise is speech.
-_PAUSE_UNDER_DB = 15.0
+PAUSE_UNDER_DB = 15.0
 _LEVEL_PIECES, _LEVEL_PIECE_S = 10, 2.0
 
-_FADE_S = 0.01
+FADE_S = 0.01
 
 
 class Mixture(NamedTuple):
@@ -133,12 +133,12 @@ def active_level_db(signal: Float, sample_rate: int) -> float:
     -------
     [dB re an RMS of 1]; -inf for silence
     """
-    size = max(1, round(_LEVEL_FRAME_S * sample_rate))
+    size = max(1, round(LEVEL_FRAME_S * sample_rate))
     whole = signal[: max(1, len(signal) // size) * size].astype(np.float64)
     power = np.mean(np.square(whole.reshape(-1, min(size, len(whole)))), axis=1)
     active = power[power > 0.0]
     while len(active):
-        kept = active[active > active.mean() * 10.0 ** (-_PAUSE_DB / 10.0)]
+        kept = active[active > active.mean() * 10.0 ** (-PAUSE_DB / 10.0)]
         if len(kept) == len(active):
             return 10.0 * math.log10(active.mean())
         active = kept
@@ -199,7 +199,7 @@ class Mixer:
             if other is not None and other.sample_rate != self.sample_rate:
                 raise ValueError(f"rates differ: {self.sample_rate} and {other.sample_rate} Hz")
         self._speech = speech.recordings
-        self._chance = _speech_chance(speech, self.recipe.voice_s)
+        self._chance = speech_chance(speech, self.recipe.voice_s)
         self._noise = noise.recordings
         self._levels_db: dict[int, float] = {}
         responses = [_as_float(r.samples[:]) for r in rooms.recordings] if rooms else []
@@ -249,7 +249,7 @@ class Mixer:
             return Mixture(heard, np.zeros(n_samples, np.float32), -math.inf)
         speech = self.speech(rng, n_samples, voices)
         clean, reverberant = self._in_room(rng, speech)
-        if active_level_db(speech, rate) < -2.0 * _PAUSE_UNDER_DB:  # nothing but a pause
+        if active_level_db(speech, rate) < -2.0 * PAUSE_UNDER_DB:  # nothing but a pause
             heard = at_peak(at_level(noise, rng.uniform(-65.0, -20.0)))
             return Mixture(heard, np.zeros(n_samples, np.float32), -math.inf)
         speech_db = active_level_db(clean, rate)
@@ -292,11 +292,11 @@ class Mixer:
             part = _excerpt(rng, recording, int(rng.uniform(1.5, 8.0) * rate))
             part = faster(part, rng.uniform(*self.recipe.speed) if rng.random() < 0.5 else 1.0)
             level_db = active_level_db(part, rate)
-            level_db = max(level_db, self._level_db(k) - _PAUSE_UNDER_DB)
+            level_db = max(level_db, self._level_db(k) - PAUSE_UNDER_DB)
             if math.isfinite(level_db):
                 part = part * np.float32(10.0 ** ((rng.normal(0.0, 2.0) - level_db) / 20.0))
                 # Cut within a word, it would begin and end with a click that is wanted.
-                fade = min(len(part) // 2, int(_FADE_S * rate))
+                fade = min(len(part) // 2, int(FADE_S * rate))
                 ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
                 part[:fade] *= ramp
                 part[len(part) - fade :] *= ramp[::-1]
@@ -400,7 +400,7 @@ class Mixer:
         return filtered(signal, response, n_fft)
 
 
-def _speech_chance(speech: Collection, voice_s: float) -> np.ndarray:
+def speech_chance(speech: Collection, voice_s: float) -> np.ndarray:
     """Cumulated chance of each recording: by length, but no voice above ``voice_s``."""
     lengths = np.array([len(r.samples) for r in speech.recordings], np.float64)
     voices, index = np.unique([r.source for r in speech.recordings], return_inverse=True)

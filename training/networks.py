@@ -541,7 +541,8 @@ def answers(model: keras.Model, noisy_db: Float) -> list[Float]:
     """All outputs of a network as arrays; Keras gives a single one without its list."""
     outputs = model(noisy_db)
     several = isinstance(outputs, list | tuple)
-    return [np.asarray(output) for output in (outputs if several else [outputs])]
+    to_array = ops.convert_to_numpy if hasattr(ops, "convert_to_numpy") else np.asarray
+    return [to_array(output) for output in (outputs if several else [outputs])]
 
 
 def weights_of(model: keras.Model) -> dict[str, np.ndarray]:

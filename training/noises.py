@@ -28,7 +28,7 @@ _TABLE = 4096
 """Samples of one period. The nearest one is heard: an error 60 dB down, in a noise."""
 
 # Frames of 50 ms of a steady sound vary less than this in level; rain 1, speech 10.
-_STEADY_DB = 3.0
+STEADY_DB = 3.0
 
 
 def tone(
@@ -250,7 +250,7 @@ def steady(noise: Float, sample_rate: int) -> bool:
     size = sample_rate // 20
     frames = noise[: len(noise) // size * size].reshape(-1, size)
     power = np.mean(np.square(frames), axis=1)
-    return len(power) > 1 and bool(np.std(10.0 * np.log10(power + 1e-12)) < _STEADY_DB)
+    return len(power) > 1 and bool(np.std(10.0 * np.log10(power + 1e-12)) < STEADY_DB)
 
 
 def events(rng: np.random.Generator, noise: Float, sample_rate: int) -> Float:

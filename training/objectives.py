@@ -13,7 +13,7 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from engine.stft import Float
-from training.batches import Batch
+from training.batches import Batch, as_array
 from training.losses import LevelLoss, WaveLoss, Weights, spectral_loss
 from training.networks import Preset, named
 
@@ -52,7 +52,7 @@ class Objective:
             if batch.waves is None:
                 raise TrainingError("the losses si_sdr and opinion need batches with waves")
             told.append(batch.waves)
-        whole = told[0] if len(told) == 1 else np.concatenate(told, axis=-1)
+        whole = told[0] if len(told) == 1 else _beside(told)
         return [whole, batch.speech]
 
     def accuracy(self, batch: Batch, outputs: list[Float] | Float) -> float:
@@ -67,11 +67,12 @@ class Objective:
         share of frames, 0…1
         """
         estimate: np.ndarray = outputs if isinstance(outputs, np.ndarray) else outputs[0]
+        noisy_db, clean_db = as_array(batch.noisy_db), as_array(batch.clean_db)
         if self.preset.output == "gain":
-            gain = estimate[..., : batch.noisy_db.shape[-1]]
+            gain = estimate[..., : noisy_db.shape[-1]]
             with np.errstate(divide="ignore"):  # a gain of 0 is −∞ dB, and no bin's maximum
-                estimate = batch.noisy_db + 20.0 * np.log10(gain)
-        same = np.argmax(estimate, axis=-1) == np.argmax(batch.clean_db, axis=-1)
+                estimate = noisy_db + 20.0 * np.log10(gain)
+        same = np.argmax(estimate, axis=-1) == np.argmax(clean_db, axis=-1)
         return float(np.mean(same))
 
 
@@ -104,6 +105,15 @@ def objective(preset: str | Preset, spec: ModelSpec, weights: Weights | None = N
     elif waves:
         first = WaveLoss(spec, weights, filtered)
     return Objective(chosen, [first, "binary_crossentropy"], [1.0, 0.2], waves)
+
+
+def _beside(parts: list[Float]) -> Any:
+    """One array of several, side by side: where they lie, on a graphics card too."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts, axis=-1)
+    from keras import ops
+
+    return ops.concatenate(parts, axis=-1)
 
 
 def shares(clean_db: Float) -> Float:

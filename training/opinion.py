@@ -55,12 +55,21 @@ class Opinion:
         self._least = float(constants["mos_estimator_logpow/Maximum/x:0"])
         self._ratio = float(constants["mos_estimator_logpow/truediv/y:0"])
         self._convolutions = [
-            (constants[f"{name}/kernel:0"].transpose(2, 3, 1, 0), constants[f"{name}/bias:0"])
+            tuple(
+                ops.convert_to_tensor(array)
+                for array in (
+                    constants[f"{name}/kernel:0"].transpose(2, 3, 1, 0),
+                    constants[f"{name}/bias:0"],
+                )
+            )
             for name in ("conv2d", *(f"conv2d_{k}" for k in range(1, 7)))
         ]
         where = "mos_estimator_logpow/{}/{}/ReadVariableOp/resource:0"
         self._dense = [
-            (constants[where.format(name, "MatMul")], constants[where.format(name, "BiasAdd")])
+            tuple(
+                ops.convert_to_tensor(constants[where.format(name, kind)])
+                for kind in ("MatMul", "BiasAdd")
+            )
             for name in ("dense", "dense_1", "dense_3")
         ]
 
@@ -93,7 +102,7 @@ class Opinion:
             seen = ops.relu(ops.conv(seen, kernel, padding="same") + bias)
             if k in _POOLED:
                 seen = ops.max_pool(seen, 2, padding="valid")
-        seen = ops.max(seen, axis=(1, 2))
+        seen = ops.max(ops.max(seen, axis=2), axis=1)
         for k, (weight, bias) in enumerate(self._dense):
             seen = ops.matmul(seen, weight) + bias
             if k < len(self._dense) - 1:

@@ -58,10 +58,12 @@ class Disturbance:
         self.bands, bark = bands(spec)
         hz = _hz_of_bark(bark) / 1000.0
         quiet_db = 3.64 * hz**-0.8 - 6.5 * np.exp(-0.6 * (hz - 3.3) ** 2) + 1e-3 * hz**4
-        self.threshold = (10.0 ** (quiet_db / 10.0)).astype(np.float32)
+        threshold = 10.0 ** (quiet_db / 10.0)
+        self.threshold = constant(threshold)
         low = np.minimum(6.0 / (bark + 2.0), 2.0) ** 0.15
-        self.power = (0.23 * np.where(bark < 4.0, low, 1.0)).astype(np.float32)
-        self.loudness_scale = (0.1866 * (self.threshold / 0.5) ** self.power).astype(np.float32)
+        power = 0.23 * np.where(bark < 4.0, low, 1.0)
+        self.power = constant(power)
+        self.loudness_scale = constant(0.1866 * (threshold / 0.5) ** power)
         self.syllable = max(1, round(_SYLLABLE_S * spec.sample_rate / spec.hop))
 
     def __call__(self, estimate: Any, clean: Any) -> Any:
@@ -101,6 +103,12 @@ class Disturbance:
             frames = ops.reshape(frames[:, :n], (-1, n // self.syllable, self.syllable))
             frames = ops.mean((frames + 1e-3) ** 6, axis=-1) ** (1.0 / 6.0)
         return ops.mean(frames**2, axis=-1) ** 0.5
+
+
+def constant(array: np.ndarray) -> Any:
+    """A constant of float32 where the backend computes: PyTorch takes no arrays beside tensors."""
+    array = array.astype(np.float32)
+    return ops.convert_to_tensor(array) if hasattr(ops, "convert_to_tensor") else array
 
 
 def bands(spec: ModelSpec) -> tuple[Float, np.ndarray]:

@@ -52,6 +52,8 @@ SETTINGS: Mapping[str, ModelSpec] = {"classic": CLASSIC, "fullband": FULLBAND}
 
 SCHEDULES = ("cosine", "plateau", "constant")
 
+MIXED_ON = ("processor", "card")
+
 FILE = "settings.toml"
 """What was used, in the run's folder."""
 
@@ -79,10 +81,17 @@ class Data:
     """Folder of decoded sound; in the run's folder unless said."""
     held_out: float = 0.07
     """Largest share of the folders' sound that is kept for validation, in [0, 1)."""
+    mixed_on: str = "processor"
+    """Where mixtures are made: ``processor``, or ``card``, a graphics card that Keras learns on
+    too, by PyTorch (``KERAS_BACKEND=torch``)."""
 
     def __post_init__(self) -> None:
         _within("data.held_out", self.held_out, 0.0, 0.9)
         _within("data.simulated_rooms", self.simulated_rooms, 0, 100_000)
+        if self.mixed_on not in MIXED_ON:
+            raise TrainingError(
+                f"data.mixed_on should be one of {', '.join(MIXED_ON)}, found {self.mixed_on!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ catalogue and the model file.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import math
@@ -33,7 +34,7 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.stft import Float
 from training import figures, settings
-from training.batches import Batch, Batches, Supply, statistics
+from training.batches import Batch, Batches, Supply, as_array, statistics
 from training.files import replace_file
 from training.mixing import Mixer
 from training.recordings import Collection, Side, load, split, summary
@@ -42,6 +43,7 @@ from training.rooms import of_side
 from training.settings import Optimiser, Run, Settings
 
 if TYPE_CHECKING:
+    from training.accelerated import CardBatches
     from training.dataset_mixed import MixedBatches
     from training.objectives import Objective
 
@@ -49,6 +51,9 @@ log = logging.getLogger("training")
 
 STATE, BEST = "state.npz", "checkpoint.npz"
 """Names in the run's folder: what resuming takes, and what is exported."""
+
+LEVELS = 4000
+"""Frames that are kept to compare a model file with the network on."""
 
 # A pause of the whole process (a laptop asleep) is not time spent learning.
 _LONGEST_STEP_S = 30.0
@@ -402,7 +407,7 @@ class _Leaving:
 
 def _learn(
     learner: Learner,
-    learnt: PairedBatches | MixedBatches,
+    learnt: PairedBatches | MixedBatches | CardBatches,
     validation: list[Batch],
     progress: Progress,
     chosen: Settings,
@@ -581,7 +586,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _supplies(
     chosen: Settings, waves: bool
-) -> tuple[PairedBatches | MixedBatches, Supply, Collection, Collection, dict[str, Any]]:
+) -> tuple[
+    PairedBatches | MixedBatches | CardBatches, Supply, Collection, Collection, dict[str, Any]
+]:
     """Batches to learn from and of held-out sound, speech and noise of the first, and a summary."""
     if chosen.data.dataset and (chosen.data.speech or chosen.data.noise or chosen.data.rir):
         raise TrainingError("--dataset takes the place of --speech, --noise and --rir: leave out")
@@ -590,25 +597,46 @@ def _supplies(
 
         if dataset_mixed.is_layout(chosen.data.dataset):
             return _ready(chosen, chosen.data.dataset, waves)
+    if chosen.data.mixed_on == "card":
+        _check_card()
     sides = _from_dataset(chosen) if chosen.data.dataset else _from_folders(chosen)
-    mixers, cache = [], _cache(chosen)
+    drawn_from: list[tuple[Any, Any, Any, Any, Any]] = []
     for k, ((speech, noise, rooms), what) in enumerate(
         zip(sides, ("trained on", "held out"), strict=True)
     ):
         if not (speech.recordings and noise.recordings):
             raise TrainingError(f"too few voices or noises: none is left to be {what}")
         log.info("%s: %.2f h of speech, %.2f h of noise", what, speech.hours, noise.hours)
-        simulated = of_side(chosen.model.sample_rate, cache, chosen.data.simulated_rooms, k)
-        mixers.append(Mixer(speech, noise, rooms, chosen.mixing, simulated))
-    spec, size = chosen.model, (chosen.batch.clips, chosen.batch.frames)
+        simulated = of_side(
+            chosen.model.sample_rate, _cache(chosen), chosen.data.simulated_rooms, k
+        )
+        drawn_from.append((speech, noise, rooms, chosen.mixing, simulated))
+    spec, clips, frames = chosen.model, chosen.batch.clips, chosen.batch.frames
+    seed = 2 * chosen.seed
+    learnt: PairedBatches | CardBatches
+    held_out: Supply
+    if chosen.data.mixed_on == "card":
+        from training.accelerated import CardBatches, CardMixer
+
+        cards = [CardMixer(*sound, clips, frames * spec.hop) for sound in drawn_from]
+        learnt, held_out = (CardBatches(c, spec, seed + k, waves) for k, c in enumerate(cards))
+    else:
+        mixers = [Mixer(*sound) for sound in drawn_from]
+        size = clips, frames
+        learnt = PairedBatches(mixers[0], spec, *size, seed, waves, chosen.batch.echo)
+        held_out = Batches(mixers[1], spec, *size, seed + 1, waves)
     speech, noise, _ = sides[0]
-    return (
-        PairedBatches(mixers[0], spec, *size, 2 * chosen.seed, waves, chosen.batch.echo),
-        Batches(mixers[1], spec, *size, seed=2 * chosen.seed + 1, waves=waves),
-        speech,
-        noise,
-        summary(sides),
-    )
+    return learnt, held_out, speech, noise, summary(sides)
+
+
+def _check_card() -> None:
+    """Raise TrainingError unless Keras learns by what mixes on a card."""
+    import keras
+
+    if importlib.util.find_spec("torch") is None:
+        raise TrainingError("data.mixed_on = card needs torch: install the extra 'card'")
+    if getattr(keras, "backend", None) is None or keras.backend.backend() != "torch":
+        raise TrainingError("data.mixed_on = card takes Keras on PyTorch: set KERAS_BACKEND=torch")
 
 
 def _cache(chosen: Settings) -> Path:
@@ -669,7 +697,9 @@ def _describe_run(chosen: Settings, data: dict[str, Any], held_out: Batch) -> No
         "training": training,
         "frames_per_step": chosen.batch.clips * chosen.batch.frames,
     }
-    np.save(chosen.out / "levels.npy", held_out.noisy_db)
+    # Enough to compare a model file on; a card's batches are hundreds of megabytes.
+    clips = max(1, LEVELS // held_out.noisy_db.shape[1])
+    np.save(chosen.out / "levels.npy", as_array(held_out.noisy_db[:clips]))
     replace_file(chosen.out / "run.json", json.dumps(told, indent=1).encode())
     replace_file(chosen.out / settings.FILE, settings.to_toml(chosen).encode())
 

@@ -290,6 +290,16 @@ def step_of(state) -> int:
         return int(file["progress.step"])
 
 
+def test_mixing_on_a_card_wants_keras_on_pytorch(folders, tmp_path, monkeypatch):
+    asked = arguments(folders, tmp_path / "run", "--set=data.mixed_on=card")
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match="needs torch: install the extra 'card'"):
+        train.run(asked, ignore)
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(TrainingError, match="set KERAS_BACKEND=torch"):
+        train.run(asked, ignore)
+
+
 @pytest.mark.timeout(900)  # twelve starts: under 60 s alone, minutes on a busy machine
 def test_killed_ten_times_it_ends_with_the_very_same_weights(folders, tmp_path, rng, start):
     more = (
