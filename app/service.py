@@ -37,7 +37,7 @@ from engine.denoiser import Frame, Knobs
 from engine.effort import Efforts
 from engine.errors import DeviceError, ModelError
 from engine.listeners import Listeners
-from engine.live import LiveSession, Status
+from engine.live import LiveSession, Pause, Status
 from engine.names import MICROPHONE_NAME
 from engine.network import find
 from engine.sound_server import SoundServer, Usage, VirtualMicrophone
@@ -121,6 +121,7 @@ class Service:
         self._listeners = Listeners(self._wake.set)
         self._idleness = Idleness()
         self._rest: Rest | None = None  # while nobody listens
+        self._silence: Pause | None = None  # that is played meanwhile
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
         self._network = open_network(wishes.model, models.FOLDER, wishes.provider, background=True)
         self._model = wishes.model
@@ -359,6 +360,7 @@ class Service:
             self._listeners.stop()
             self.speakers.stop()
             self._sound.close()
+            self._end_silence()
             self._outlet.close()
             self._census.close()
             self._routes.close()
@@ -423,11 +425,25 @@ class Service:
             log.info("nobody listens: the microphone is closed")
             self._rest = Rest()
             if self._session is not None:
-                self._session.fall_silent()
+                if self._plays_on():
+                    self._silence = self._session.pause()
+                else:
+                    self._session.fall_silent()
             self._sound.close()
         elif self._rest is not None and not rests:
             log.info("somebody listens: the microphone is opened")
             self._rest = None
+
+    def _plays_on(self) -> bool:
+        """Whether silence is to be played while the microphone is closed."""
+        with contextlib.suppress(DeviceError):
+            return self._census.is_pipewire()
+        return False
+
+    def _end_silence(self) -> None:
+        if self._silence is not None:
+            self._silence.close()
+            self._silence = None
 
     def _is_heard_otherwise(self) -> bool:
         """Whether somebody listens, or looks, who does not record the virtual microphone."""
@@ -444,6 +460,8 @@ class Service:
         if self._lost_s is None:
             self._pause(_IDLE_TICK_S)
             trouble = self._changed()
+            if self._silence is not None and self._silence.ended:
+                trouble = trouble or f"{self._about['output']} has gone away"
             if trouble is not None:
                 self._lose(trouble)
         now = time.monotonic()
@@ -555,6 +573,7 @@ class Service:
     def _lose(self, why: str) -> None:
         """The sound is away: close what is left of it, and say so."""
         self._sound.close()
+        self._end_silence()
         if self._lost_s is None:
             self._lost_s = time.monotonic()
         if why != self._problem:
@@ -603,6 +622,7 @@ class Service:
         self._sound.close()
         self._census.close()  # it may have died with its server since it was used last
         if self._out is None or self._out.wished != wishes.output or not self._has(self._out):
+            self._end_silence()
             self._outlet.close()
             self._out = None
             place = _output(wishes.output, self._usage)
@@ -619,8 +639,12 @@ class Service:
             self._spare.rest()
             self._told_s = time.monotonic()
             self._counted_s = self._told_s - _CENSUS_S  # who listened waits to be taken back
-        elif self._lost_s is not None:
-            self._recover()
+        else:
+            if self._silence is None and self._plays_on():
+                with self._routes.learn():
+                    self._silence = Pause(self._out.name)
+            if self._lost_s is not None:
+                self._recover()
         self._opened, self._source, self._status = wishes, source.key, None
         if self._lost_s is None:
             self._problem = None
@@ -659,10 +683,16 @@ class Service:
         return self._start(source, [output])
 
     def _start(self, source: str, outputs: list[str]) -> LiveSession:
-        session = LiveSession(self._network, source, outputs, self._knobs, self._frames.append)
+        pause = self._silence
+        session = LiveSession(
+            self._network, source, outputs, self._knobs, self._frames.append, pause=pause
+        )
         self._sound.callback(self._forget)
-        with self._routes.learn():
-            return self._sound.enter_context(session)
+        try:
+            with self._routes.learn(more=pause is not None and not pause.ended):
+                return self._sound.enter_context(session)
+        finally:
+            self._end_silence()  # where it was not taken over
 
     def _monitor_wanted(self) -> Key | None:
         if self._wishes.monitor:

@@ -137,6 +137,10 @@ class Census:
             return None
         return self._ask(SoundServer.usage)
 
+    def is_pipewire(self) -> bool:
+        """Whether the sound server is PipeWire; or DeviceError."""
+        return has_sound_server() and "PipeWire" in self._ask(lambda server: server.name)
+
     def take_back(self, listeners: list[int]) -> None:
         """Have these streams record the virtual microphone; raises DeviceError."""
         self._ask(lambda server: server.take_back(listeners))
@@ -175,12 +179,19 @@ class Routes:
         self._wanted: dict[Stream, int] = {}
 
     @contextlib.contextmanager
-    def learn(self) -> Iterator[None]:
-        """Streams that are opened inside stay where they are; raises DeviceError."""
+    def learn(self, more: bool = False) -> Iterator[None]:
+        """Streams that are opened inside stay where they are; raises DeviceError.
+
+        ``more``: so do those of before.
+        """
+        known = self._wanted if more else {}
         self.close()  # a connection may have died with its server since it was used last
         before = self._now()
         yield
-        self._wanted = {key: at for key, at in self._now().items() if key not in before}
+        now = self._now().items()
+        self._wanted = {
+            key: known.get(key, at) for key, at in now if key in known or key not in before
+        }
 
     def keep(self) -> bool:
         """Put back what was moved; False when a device that we record has gone from under us."""
@@ -265,6 +276,11 @@ def close(stream: Any) -> None:
         called = _opened.pop(stream, None)
         if called is not None:
             called.callback = _nothing
+
+
+def redirect(stream: Any, callback: Callback) -> None:
+    """Have an open stream call somebody else, from its next block on."""
+    _opened[stream].callback = callback
 
 
 class _Called:

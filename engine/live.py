@@ -139,6 +139,7 @@ class LiveSession:
     knobs : as the user has them
     watch : called with each frame, in the worker; must not block
     clock : has ``monotonic`` and ``sleep``, as the module ``time``
+    pause : its output is taken over where it can be
 
     Raises
     ------
@@ -153,8 +154,10 @@ class LiveSession:
         knobs: Knobs | None = None,
         watch: Callable[[Frame], object] | None = None,
         clock: Any = time,
+        pause: Pause | None = None,
     ) -> None:
         self._show = _Viewer(watch)
+        self._pause = pause
         self.excerpt: Excerpt | None = None
         """Filled with what comes in and goes out, by the worker; may be replaced at any time."""
         self._clock = clock
@@ -205,8 +208,10 @@ class LiveSession:
         try:
             # Outputs first: what is captured before they run would only be late.
             for playback in self._playbacks:
-                opened = devices.open_output(playback.name, playback.callback)
+                taken = self._pause and self._pause.take(playback.name, playback.callback)
+                opened = taken or devices.open_output(playback.name, playback.callback)
                 self._streams.append((playback.name, opened))
+            self._pause = None
             opened = devices.open_input(self._source, self._capture.callback)
             self._streams.append((self._source, opened))
         except DeviceError:
@@ -223,6 +228,10 @@ class LiveSession:
         """
         self.knobs = replace(self.knobs, muted=True)
         self._clock.sleep(_SILENCE_S)
+
+    def pause(self) -> Pause:
+        """Leave the first output playing silence, beyond ``stop``."""
+        return Pause(*self._streams.pop(0))
 
     def stop(self) -> None:
         """Close the devices and wait for the worker. Safe to call twice."""
@@ -383,6 +392,53 @@ class LiveSession:
         while self._streams:
             _, stream = self._streams.pop()
             devices.close(stream)
+
+
+class Pause:
+    """An output that plays silence, between a session and the next.
+
+    Opening one takes 70 ms and more on PipeWire, and a device that nobody plays to is suspended
+    there meanwhile and comes back as it pleases.
+
+    Parameters
+    ----------
+    name : of the device
+    stream : that is open already
+    """
+
+    def __init__(self, name: str, stream: Any = None) -> None:
+        self._name = name
+        self._called_s = time.monotonic()
+        if stream is None:
+            stream = devices.open_output(name, self._be_silent)
+        else:
+            devices.redirect(stream, self._be_silent)
+        self._stream = stream
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream has ended by itself."""
+        return self._stream is None or not self._stream.active
+
+    def take(self, name: str, callback: devices.Callback) -> Any:
+        """The stream, which calls another from now on; None where it is of no use, and closed."""
+        silent_s = time.monotonic() - self._called_s
+        if name != self._name or self.ended or silent_s > _SILENT_DEVICE_S:
+            self.close()
+            return None
+        stream, self._stream = self._stream, None
+        devices.redirect(stream, callback)
+        return stream
+
+    def close(self) -> None:
+        """Close what nobody has taken. Safe to call twice."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            devices.close(stream)
+
+    def _be_silent(self, block: Any, _n: int, _times: Any, _flags: Any) -> None:
+        self._called_s = time.monotonic()
+        block[:] = 0.0
 
 
 class _Viewer:

@@ -43,6 +43,12 @@ class Card:
         self.playback = callback
         return self
 
+    def redirect(self, stream: Card, callback: Any) -> None:
+        assert stream is self
+        self.playback = callback
+
+    active = True
+
     def close(self, ignore_errors: bool = True) -> None:
         self.closed += 1
 
@@ -79,6 +85,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     card = Card()
     monkeypatch.setattr(devices, "open_input", card.open_input)
     monkeypatch.setattr(devices, "open_output", card.open_output)
+    monkeypatch.setattr(devices, "redirect", card.redirect)
     return card
 
 
@@ -315,3 +322,42 @@ def test_a_device_that_cannot_be_opened_leaves_nothing_open(
         session.start()
     assert card.closed == 1
     session.stop()
+
+
+def test_an_output_plays_silence_until_another_session_takes_it(
+    card: Card, session: LiveSession, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = np.full(100 * BLOCK, 0.5, np.float32)
+    assert run(card, session, sound).any()
+    pause = session.pause()
+    session.stop()
+    assert card.closed == 1, "the microphone alone"
+    assert not card.play().any()
+    assert not pause.ended
+    network = Steady(replace(spec, n_bins=spec.n_spectrum))
+    monkeypatch.setattr(devices, "open_output", None)  # none is opened
+    with LiveSession(network, "microphone", ["speaker"], clock=card, pause=pause) as another:
+        assert run(card, another, sound).any()
+        pause.close()
+        assert card.closed == 1, "it is the session's now"
+    assert card.closed == 3
+
+
+@pytest.mark.parametrize("of_no_use", ["ended", "silent", "elsewhere"])
+def test_an_output_of_no_use_is_opened_anew(
+    card: Card, session: LiveSession, spec: ModelSpec, of_no_use: str
+) -> None:
+    pause = session.pause()
+    session.stop()
+    if of_no_use == "ended":
+        card.active = False
+    elif of_no_use == "silent":
+        pause._called_s -= 2.0
+    name = "another" if of_no_use == "elsewhere" else "speaker"
+    closed, opened = card.closed, card.playback
+    with LiveSession(
+        Steady(replace(spec, n_bins=spec.n_spectrum)), "microphone", [name], clock=card, pause=pause
+    ):
+        assert card.closed == closed + 1, "before another is opened"
+        assert card.playback != opened
+        assert pause.ended

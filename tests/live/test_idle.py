@@ -59,6 +59,14 @@ def recorders_of(server: PrivateServer, source: str) -> int:
     return sum(line.split()[1] in numbers for line in streams)
 
 
+def players_to_us(server: PrivateServer) -> list[str]:
+    """Numbers of the streams that play to the virtual microphone's sink."""
+    sinks = server.control("list", "short", "sinks").splitlines()
+    (ours,) = (line.split()[0] for line in sinks if line.split()[1] == "denoise_app_sink")
+    streams = server.control("list", "short", "sink-inputs").splitlines()
+    return [line.split()[0] for line in streams if line.split()[1] == ours]
+
+
 def play_noise(server: PrivateServer) -> Any:
     noise = np.random.default_rng(3).normal(0.0, 0.1, 120 * SAMPLE_RATE).astype(np.float32)
     return server.play(noise, "room")
@@ -79,13 +87,16 @@ def test_the_microphone_is_closed_until_a_call_records(server: PrivateServer, mo
     with Session(server, "room.monitor", "--model", model, idle=True) as session:
         session.wait_for("running")
         assert recorders_of(server, "room.monitor") == 1
+        (player_to_us,) = players_to_us(server)
         assert session.wait_for("idle")["idle"] is True
         assert recorders_of(server, "room.monitor") == 0
+        assert players_to_us(server) == [player_to_us], "silence keeps PipeWire's sink awake"
         assert "Denoised Microphone" in server.control("list", "sources")
         call = server.record(VIRTUAL)
         wait_until_heard(call)
         told = until(server, is_awake)
         assert (told["recoveries"], told["problem"]) == (0, None)
+        assert players_to_us(server) == [player_to_us], "a new one may be late or stuck"
         call.stop()
         assert session.stop() == 0
     assert not [line for line in modules(server) if "denoise_app" in line]
@@ -93,6 +104,7 @@ def test_the_microphone_is_closed_until_a_call_records(server: PrivateServer, mo
     player.wait()
 
 
+@pytest.mark.parametrize("server", ["pulseaudio", "pipewire"], indirect=True)
 def test_what_goes_while_nobody_listens_is_there_for_who_comes(
     server: PrivateServer, model: str
 ) -> None:
