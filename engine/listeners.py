@@ -18,6 +18,9 @@ from engine.sound_server import SoundServer
 
 # Counted anew even if nothing was told.
 _COUNT_S = 1.0
+# PipeWire tells of a stream before it knows what that records, and not always when it does: they
+# are counted so often for so long after anything was told.
+_SOON_S, _NEW_S = 0.05, 0.5
 # An end is waited for so long at most.
 _WAIT_S = 0.2
 # Whatever streams do, the server is asked no more often: it takes two milliseconds of processor.
@@ -79,9 +82,13 @@ class Listeners:
 
     def _look(self, server: SoundServer) -> None:
         server.expect_recorders()
-        counted_s = float("-inf")
+        counted_s = told_s = float("-inf")
         while not self._stopping.is_set():
-            if server.wait(_WAIT_S) or time.monotonic() > counted_s + _COUNT_S:
+            new = time.monotonic() < told_s + _NEW_S
+            told = server.wait(_SOON_S if new else _WAIT_S)
+            if told:
+                told_s = time.monotonic()
+            if told or new or time.monotonic() > counted_s + _COUNT_S:
                 counted_s = time.monotonic()
                 self._tell(server.listeners())
                 self._complained = False
