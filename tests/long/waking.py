@@ -37,6 +37,8 @@ ROOM, VIRTUAL = "room", "denoise_app_microphone"
 IDLE_S = 30.0
 """By then a session of which nobody wants anything has to be idle."""
 HEARD_S = 3.0
+RESTS_S = (2.0, 4.8, 8.0)
+"""In turn so long after it is idle a call comes: WirePlumber suspends devices after 5 s."""
 LEVEL, AUDIBLE = 0.1, 0.01
 
 
@@ -103,9 +105,9 @@ def run(
     streams, times, left, stale, idle_cpu = Streams(server), [], 0, 0, []
     folder = Path(server.environment["XDG_RUNTIME_DIR"]) / "denoise-app"
     try:
-        for _ in range(rounds):
+        for number in range(rounds):
             told = _until(folder, lambda told: bool(told["idle"]), IDLE_S)
-            time.sleep(2.0)
+            time.sleep(RESTS_S[number % len(RESTS_S)])
             with pulsectl.Pulse("waking", server=server.environment["PULSE_SERVER"]) as pulse:
                 names = {one.index: one.name for one in pulse.source_list()}
                 left += sum(names.get(one.source) == room for one in _streams(pulse))
