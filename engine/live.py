@@ -397,8 +397,8 @@ class LiveSession:
 class Pause:
     """An output that plays silence, between a session and the next.
 
-    Opening one takes 70 ms and more on PipeWire, and a device that nobody plays to is suspended
-    there meanwhile and comes back as it pleases.
+    Opening one takes 70 ms and more on PipeWire, which also suspends devices that nobody plays to,
+    and keeps the last 20 ms of what was played for whoever records next.
 
     Parameters
     ----------
