@@ -114,9 +114,11 @@ def build_parser() -> argparse.ArgumentParser:
         "sound then goes through uncleaned",
     )
     live.add_argument(
-        "--no-idle",
-        action="store_true",
-        help="keep the microphone open while nobody listens (without it, it is closed after 5 s)",
+        "--idle",
+        action=argparse.BooleanOptionalAction,
+        help="close the microphone while nobody listens, after 5 s, or keep it open (default: "
+        "close it on PulseAudio; on PipeWire, where a call on a busy machine would wait for it, "
+        "keep it open)",
     )
     live.add_argument("--json", action="store_true", help="one JSON object a second, for programs")
 
@@ -219,7 +221,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_model_options(demo)
     demo.set_defaults(
-        output=None, monitor=False, speakers=None, json=False, keep_model=False, no_idle=True
+        output=None, monitor=False, speakers=None, json=False, keep_model=False, idle=False
     )
 
     for name, what in training.COMMANDS.items():

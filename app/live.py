@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         monitor=args.monitor,
         keep_model=args.keep_model,
-        idle=not args.no_idle,
+        idle=args.idle,
     )
     speakers = SpeakerWishes(args.speakers is not None, args.speakers or None)
     if speakers.output is not None:

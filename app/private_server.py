@@ -165,10 +165,10 @@ class PrivateServer:
     def clean(self, microphone: str, *options: str, idle: bool = False) -> subprocess.Popen[str]:
         """Run the real program on ``microphone``; its status lines are JSON on stdout.
 
-        ``idle``: let it close the microphone while nobody listens, as it does for users.
+        ``idle``: let it close the microphone while nobody listens.
         """
         root = str(Path(__file__).parents[1])
-        options = (*options, "--json") if idle else (*options, "--no-idle", "--json")
+        options = (*options, "--idle" if idle else "--no-idle", "--json")
         return subprocess.Popen(
             [sys.executable, "-m", "main", "--device", microphone, *options],
             env={**self.environment, "PYTHONPATH": root},

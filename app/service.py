@@ -78,8 +78,9 @@ class Wishes:
     monitor: bool = False
     keep_model: bool = False
     """Never clean with a cheaper model, however busy the machine is."""
-    idle: bool = True
-    """Close the microphone while nobody listens, where the system tells who does."""
+    idle: bool | None = None
+    """Close the microphone while nobody listens, where the system tells who does. None: not on
+    PipeWire, which on a busy machine takes seconds to open it."""
 
 
 class Service:
@@ -405,7 +406,11 @@ class Service:
     def _listen(self) -> None:
         """Find out who listens, where that is of interest and can be known."""
         self._idleness = Idleness()
-        if not self._wishes.idle:
+        idle = self._wishes.idle
+        if idle is None and self._is_pipewire():
+            log.info("the microphone stays open on PipeWire; --idle closes it while nobody listens")
+            return
+        if idle is False:
             return
         if devices.has_sound_server():
             self._listeners.start()
@@ -425,7 +430,7 @@ class Service:
             log.info("nobody listens: the microphone is closed")
             self._rest = Rest()
             if self._session is not None:
-                if self._plays_on():
+                if self._is_pipewire():
                     self._silence = self._session.pause()
                 else:
                     self._session.fall_silent()
@@ -434,8 +439,8 @@ class Service:
             log.info("somebody listens: the microphone is opened")
             self._rest = None
 
-    def _plays_on(self) -> bool:
-        """Whether silence is to be played while the microphone is closed."""
+    def _is_pipewire(self) -> bool:
+        """Whether outputs are opened slowly, so that silence is played to ours while idle."""
         with contextlib.suppress(DeviceError):
             return self._census.is_pipewire()
         return False
@@ -640,7 +645,7 @@ class Service:
             self._told_s = time.monotonic()
             self._counted_s = self._told_s - _CENSUS_S  # who listened waits to be taken back
         else:
-            if self._silence is None and self._plays_on():
+            if self._silence is None and self._is_pipewire():
                 with self._routes.learn():
                     self._silence = Pause(self._out.name)
             if self._lost_s is not None:

@@ -370,6 +370,21 @@ def test_who_hears_it_elsewhere_listens(monkeypatch, wishes):
     assert not Resting(monkeypatch, **wishes).passes(60.0)
 
 
+@pytest.mark.parametrize(
+    ("idle", "pipewire", "looks"),
+    [(None, False, 1), (None, True, 0), (True, True, 1), (True, False, 1), (False, False, 0)],
+)
+def test_the_microphone_is_closed_on_pipewire_only_if_asked_for(monkeypatch, idle, pipewire, looks):
+    """Where it is not looked who listens, nothing is closed."""
+    monkeypatch.setattr("engine.devices.has_sound_server", lambda: True)
+    monkeypatch.setattr("engine.devices.Census.is_pipewire", lambda self: pipewire)
+    started = []
+    monkeypatch.setattr("engine.listeners.Listeners.start", lambda self: started.append(self))
+    service = Service(Wishes("classic", "cpu", idle=idle), Knobs())
+    service._listen()
+    assert len(started) == looks
+
+
 def test_nothing_is_closed_while_the_sound_is_away(monkeypatch):
     resting = Resting(monkeypatch)
     resting.service._lose("no microphone")
