@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import itertools
 import os
 import random
@@ -555,8 +556,13 @@ def run(
     seed: int,
     say: Callable[[str], None],
     among: Callable[[str], bool] = lambda name: True,
+    turns: Path | None = None,
 ) -> Outcome:
-    """Inject faults into a session on a server of this kind, each kind as often as the others."""
+    """Inject faults into a session on a server of this kind, each kind as often as the others.
+
+    Runs that are given the same file of ``turns`` go on side by side, but for faults that take
+    the whole machine: these wait for the others, and the others for them.
+    """
     chance = random.Random(seed)
     kinds = [name for name in FAULTS if among(name)]
     chance.shuffle(kinds)
@@ -571,8 +577,9 @@ def run(
         for number, name in enumerate(names):
             if number == warm:
                 outcome.first = _settled(world)
-            FAULTS[name](world, chance)
-            took_s = world.wait(time.monotonic())
+            with _turn(turns, alone="busy" in name):
+                FAULTS[name](world, chance)
+                took_s = world.wait(time.monotonic())
             outcome.recovered_s[name].append(took_s)
             if world.disk is not None:
                 (world.disk / "filler").unlink(missing_ok=True)
@@ -597,6 +604,17 @@ def run(
         text = world.errors.read().decode(errors="replace")
         outcome.complaints += [f"stderr:\n{told}" for told in tracebacks(text)]
     return outcome
+
+
+@contextlib.contextmanager
+def _turn(file: Path | None, alone: bool) -> Iterator[None]:
+    """Nobody else's fault meanwhile, or nobody's who must be alone."""
+    if file is None:
+        yield
+        return
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 def tracebacks(text: str) -> list[str]:
@@ -641,6 +659,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="kinds with this in their name")
     parser.add_argument("--without", default="\n", help="kinds with this in their name")
+    parser.add_argument("--turns", type=Path, help="file that runs side by side share")
     args = parser.parse_args()
     outcome = run(
         args.server,
@@ -648,6 +667,7 @@ def main() -> int:
         args.seed,
         lambda line: print(line, file=sys.stderr, flush=True),
         lambda name: args.only in name and args.without not in name,
+        args.turns,
     )
     print(f"{outcome.n} faults on {args.server}, seed {args.seed}\n\n{outcome.table()}")
     wrong = outcome.late + outcome.complaints
