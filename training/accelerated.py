@@ -8,13 +8,12 @@ here: what learns from it (Keras on PyTorch: ``KERAS_BACKEND=torch``), files (``
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from multiprocessing import get_context
 from typing import Any
@@ -31,13 +30,10 @@ from training.noises import STEADY_DB, SYNTHETIC
 from training.recordings import Collection, Recording
 from training.records import Pair
 from training.rooms import early_part, reverberation_s
-
-log = logging.getLogger("training")
+from training.signals import fast_length
 
 _SENTENCES = 6
 """Utterances of a clip at most; the last is followed by silence."""
-_SLOTS = 3
-"""Noises of a clip at most."""
 _SYNTHETIC, _SYNTHETIC_S = 1500, 6.0
 """Synthetic noises in the bank, and their length [s]."""
 _TAPS, _PHASES = 10, 512
@@ -59,7 +55,7 @@ def device() -> torch.device:
 class Pool:
     """All samples of some recordings on the device, one after the other.
 
-    ``pool.play(start, speed, n)`` reads rows of sound at any place and speed.
+    ``pool.play(place)`` reads sound at any places, between samples too, so at any speed.
     """
 
     def __init__(self, recordings: Sequence[Recording], sample_rate: int) -> None:
@@ -137,7 +133,7 @@ class CardMixer:
         ]
         self._n_simulated = len(simulated)
         longest = max((len(r) for r in (*simulated, *short)), default=1)
-        self.n_fft = _fast_length(n_samples + longest)
+        self.n_fft = fast_length(n_samples + longest)
         self.hz = torch.fft.rfftfreq(self.n_fft, 1.0 / self.sample_rate, device=device())
         # The first is no room at all.
         responses = [np.ones(1, np.float32), *simulated, *short]
@@ -604,8 +600,12 @@ def active_level_db(power: torch.Tensor) -> torch.Tensor:
     return 10.0 * torch.log10(total / n.clamp(min=1))
 
 
+@cache
 def synthetic_bank(sample_rate: int) -> list[Recording]:
-    """Synthetic noises that stand for all: made by every core, each kind as often."""
+    """Synthetic noises that stand for all: made by every core, each kind as often.
+
+    Once: what is learnt from and what is held out share it.
+    """
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
         made = workers.map(partial(_synthetic, sample_rate), range(_SYNTHETIC), chunksize=25)
         return [Recording("", "", samples) for samples in made]
@@ -633,11 +633,6 @@ def _sinc_table() -> torch.Tensor:
     apart = np.arange(_TAPS)[:, None] - (_TAPS // 2 - 1) - np.arange(_PHASES + 1) / _PHASES
     shape = np.i0(6.0 * np.sqrt(np.maximum(1.0 - (apart / (_TAPS / 2)) ** 2, 0.0))) / np.i0(6.0)
     return torch.from_numpy((np.sinc(apart) * shape).astype(np.float32))
-
-
-def _fast_length(n: int) -> int:
-    power = 1 << (n - 1).bit_length()
-    return min(length for length in (5 * power // 8, 3 * power // 4, power) if length >= n)
 
 
 def _shelf(ratio: torch.Tensor, gain_db: torch.Tensor) -> torch.Tensor:
