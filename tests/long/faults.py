@@ -38,6 +38,7 @@ from engine.control import ControlClient
 from engine.devices import SAMPLE_RATE
 from engine.errors import ControlError, DeviceError
 from engine.stft import Float
+from tests.long.session import options
 from tests.onnx_models import FULLBAND, write_lowpass
 
 ROOT = Path(__file__).parents[2]
@@ -265,18 +266,9 @@ class World:
         self.disk = self._exits.enter_context(_small_disk(self.state))
         model = write_lowpass(folder / "lowpass.onnx", FULLBAND, LIMIT_HZ)
         # Another model would clean otherwise, and the ear here would not know it.
-        options = (
-            "--device",
-            "room.monitor",
-            "--model",
-            str(model),
-            "--keep-model",
-            "--no-idle",
-            "--json",
-        )
         self.errors = self._exits.enter_context((folder / "stderr").open("w+b"))
         self.session = subprocess.Popen(
-            [sys.executable, "-m", "tests.long.session", *options],
+            [sys.executable, "-m", "tests.long.session", *options(model)],
             env={**self.server.environment, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=self.errors,

@@ -35,6 +35,7 @@ from engine.errors import ControlError, DeviceError
 from engine.measure import delay_between
 from engine.stft import Float
 from tests.long.faults import FORMAT, MICROPHONE, NICE, ROOT, prefer
+from tests.long.session import options
 from tests.onnx_models import FULLBAND, write_identity
 
 CAUSE_S = 5.0
@@ -231,18 +232,9 @@ def world(kind: str, folder: Path) -> Iterator[tuple[PrivateServer, subprocess.P
     with PrivateServer(kind) as server:
         server.add_microphone("room", "Room")
         model = write_identity(folder / "identity.onnx", FULLBAND)
-        options = (
-            "--device",
-            "room.monitor",
-            "--model",
-            str(model),
-            "--keep-model",
-            "--no-idle",
-            "--json",
-        )
         player = server.play(dark_noise(120), "room")
         session = subprocess.Popen(
-            [sys.executable, "-m", "main", *options],
+            [sys.executable, "-m", "main", *options(model)],
             env={**server.environment, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             cwd=ROOT,

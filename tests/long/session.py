@@ -9,12 +9,19 @@ import itertools
 import signal
 import sys
 import time
+from pathlib import Path
 
 from app.cli import main
 from engine import trial
 from engine.errors import ModelError
 from engine.network import Estimate, Network, State
 from engine.stft import Float
+
+
+def options(model: Path) -> tuple[str, ...]:
+    """For a session that is measured: it keeps its model and never rests."""
+    always = ("--keep-model", "--no-idle", "--json")
+    return ("--device", "room.monitor", "--model", str(model), *always)
 
 
 def _raise(error: Exception) -> None:
