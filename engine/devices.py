@@ -43,6 +43,9 @@ BLOCK = 480
 
 _LATENCY_S = 0.02
 
+# A server that answers nobody is hung up on after 10 s, which ends this wait as well.
+_START_S = 15.0
+
 # PortAudio keeps its streams in one list, the environment one choice of device: one thread
 # at a time may open or close. Callbacks never wait for it.
 _ONE_AT_A_TIME = threading.Lock()
@@ -130,6 +133,10 @@ class Census:
             known = ", ".join(device.name for device in candidates) or "none"
             raise DeviceError(f"no single {kind} device fits {name!r}; give one of these: {known}")
         return (exact or fitting)[0]
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether a sound server has an ``input`` or ``output`` of this name; or DeviceError."""
+        return self._ask(lambda server: server.has(kind, name))
 
     def usage(self) -> Usage | None:
         """How the virtual microphone is used; None where no server makes one. Or DeviceError."""
@@ -261,12 +268,12 @@ def virtual_cable() -> str:
 
 def open_input(name: str, callback: Callback) -> sd.InputStream:
     """Open a stream that hands over (n, 1) blocks at SAMPLE_RATE; raises DeviceError."""
-    return _open(sd.InputStream, "PULSE_SOURCE", name, callback)
+    return _open("input", name, callback)
 
 
 def open_output(name: str, callback: Callback) -> sd.OutputStream:
     """Open a stream that asks for (n, 1) blocks at SAMPLE_RATE; raises DeviceError."""
-    return _open(sd.OutputStream, "PULSE_SINK", name, callback)
+    return _open("output", name, callback)
 
 
 def close(stream: Any) -> None:
@@ -301,17 +308,38 @@ def _nothing(*_: Any) -> None:
     """A closed stream calls nobody."""
 
 
-def _open(kind: type, variable: str, name: str, callback: Callback) -> Any:
+def _open(kind: str, name: str, callback: Callback) -> Any:
     with _ONE_AT_A_TIME:
+        _look_for(kind, name)
         try:
-            return _begin(kind, variable, name, callback)
+            return _begin(kind, name, callback)
         except (sd.PortAudioError, ValueError) as error:
             if not _renew():
                 raise _refused(name, error) from error
         try:
-            return _begin(kind, variable, name, callback)
+            return _begin(kind, name, callback)
         except (sd.PortAudioError, ValueError) as error:
             raise _refused(name, error) from error
+
+
+def _look_for(kind: str, name: str) -> None:
+    """Raise DeviceError where a server has no such device.
+
+    PortAudio would find out in a thread of the stream, which ends with a lock in its hand: now
+    and then whoever began the stream waits for it for good.
+    """
+    if not has_sound_server():
+        return
+    with contextlib.suppress(DeviceError):
+        if _census.has(kind, name):
+            return
+    _census.close()  # it may have been of a server that was
+    try:
+        there = _census.has(kind, name)
+    except DeviceError as error:
+        raise _refused(name, error) from error
+    if not there:
+        raise _refused(name, DeviceError(f"the sound server has no such {kind} device"))
 
 
 def _refused(name: str, problem: Exception) -> DeviceError:
@@ -321,11 +349,12 @@ def _refused(name: str, problem: Exception) -> DeviceError:
     return DeviceError(f"{name} cannot be opened: {told}")
 
 
-def _begin(kind: type, variable: str, name: str, callback: Callback) -> Any:
+def _begin(kind: str, name: str, callback: Callback) -> Any:
     served, called = has_sound_server(), _Called(callback)
+    make, variable = _STREAMS[kind]
     try:
         with _routed(variable, name) if served else contextlib.nullcontext():
-            stream = kind(
+            stream = make(
                 device="pulse" if served else name,
                 samplerate=SAMPLE_RATE,
                 blocksize=BLOCK,
@@ -336,8 +365,8 @@ def _begin(kind: type, variable: str, name: str, callback: Callback) -> Any:
             )
             _opened[stream] = called
             try:
-                stream.start()
-            except BaseException:
+                _start(stream)
+            except sd.PortAudioError:
                 stream.close(ignore_errors=True)
                 raise
     except BaseException:
@@ -346,6 +375,37 @@ def _begin(kind: type, variable: str, name: str, callback: Callback) -> Any:
     return stream
 
 
+def _start(stream: Any) -> None:
+    """Start a stream; DeviceError, and leave it alone for good, where that never comes back.
+
+    A device that goes in this very moment does that, see ``_look_for``. PortAudio could not be
+    ended any more, and it is not: the stream stays among those that are not closed.
+    """
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def starts() -> None:
+        try:
+            stream.start()
+        except BaseException as error:
+            failed.append(error)
+        done.set()
+
+    threading.Thread(target=starts, name="denoise start", daemon=True).start()
+    if not done.wait(_START_S):
+        _stuck.append(stream)
+        raise DeviceError("a stream to the sound server does not start; it is left behind")
+    if failed:
+        raise failed[0]
+
+
+_STREAMS = {
+    "input": (sd.InputStream, "PULSE_SOURCE"),
+    "output": (sd.OutputStream, "PULSE_SINK"),
+}
+_stuck: list[Any] = []
+# Kept: a connection takes 25 ms on a busy machine, of the 200 in which an idle session wakes.
+_census = Census()
 _opened: weakref.WeakKeyDictionary[Any, _Called] = weakref.WeakKeyDictionary()
 
 

@@ -144,6 +144,15 @@ class SoundServer:
             ]
         return found
 
+    def has(self, kind: str, name: str) -> bool:
+        """Whether there is an ``input`` or ``output`` of exactly this name."""
+        ask = self._pulse.get_source_by_name if kind == "input" else self._pulse.get_sink_by_name
+        with _server_errors("looking for a device"):
+            try:
+                return ask(name) is not None
+            except pulsectl.PulseIndexError:
+                return False
+
     def heard_by(self, process: int) -> str | None:
         """Name of the source of others that a process records, by its number; None: none."""
         with _server_errors("asking what is recorded"):

@@ -1,16 +1,18 @@
-"""PortAudio finds a sound server that came after it, and streams are not closed for that."""
+"""PortAudio finds a sound server that came after it; streams that cannot start do not hold us."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.private_server import PrivateServer
-
-pytestmark = pytest.mark.live
+from engine import devices
+from engine.errors import DeviceError
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +45,7 @@ devices.close(stream)
 """
 
 
+@pytest.mark.live
 def test_a_server_that_comes_late_is_found() -> None:
     with PrivateServer("pulseaudio") as server:
         server.kill()
@@ -72,3 +75,31 @@ def test_a_server_that_comes_late_is_found() -> None:
                 assert process.wait(timeout=10) == 0
             finally:
                 process.kill()
+
+
+class Stuck:
+    """A stream that PortAudio never starts: its own thread ended with the lock in its hand."""
+
+    closed = False
+
+    def __init__(self, **_: Any) -> None:
+        self.never = threading.Event()
+
+    def start(self) -> None:
+        self.never.wait(5.0)
+
+    def close(self, ignore_errors: bool) -> None:
+        raise AssertionError("closing it would wait for good")
+
+
+def test_a_stream_that_never_starts_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "has_sound_server", lambda: False)
+    monkeypatch.setattr(devices, "_START_S", 0.05)
+    monkeypatch.setitem(devices._STREAMS, "input", (Stuck, "PULSE_SOURCE"))
+    try:
+        with pytest.raises(DeviceError, match="left behind"):
+            devices.open_input("microphone", lambda *_: None)
+        assert not devices._renew(), "PortAudio would wait for it"
+        assert not devices._ONE_AT_A_TIME.locked()
+    finally:
+        devices._opened.pop(devices._stuck.pop())
