@@ -18,6 +18,7 @@ of it, and where models and settings come from.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import sys
@@ -82,6 +83,11 @@ _BACKLOG_S = 0.25
 # Heard again by a model that begins anew, so that it knows the noise when it is listened to.
 _WARM_UP_S = 0.1
 _SILENT_DEVICE_S = 1.0
+# No callback is this late but for one of a process or machine that stood still.
+_STOPPED_S = 0.15
+# Sound that was a little late now and again for so long, and was not cleaned meanwhile, will
+# be so again.
+_FALL_BACK_S = 0.4
 # Longer than any delay, and than what servers keep.
 _SILENCE_S = 0.4
 _TOO_SLOW = "the model is too slow for this machine at the moment"
@@ -574,6 +580,9 @@ class _Playback:
         self._loud = 1.0  # of sound that was not cleaned: 0 when muted
         self._patience_s = _PATIENCE_S
         self._in_time_s = self._late_s = self._quiet_s = 0.0
+        self._lacks = 0.0  # clean samples, when this block was asked for; less than 0: none
+        self._short = self._short_of_late = 0.0  # most of them in a late block, since a look
+        self._uncleaned_s = 0.0  # since that look
         self._spare_s = float("inf")  # least time to spare before sound is late, of late
         self._quiet_wanted_s = _QUIET_S
         self._waits = self._near = False
@@ -589,9 +598,12 @@ class _Playback:
         return self._tape is self._heard
 
     def callback(self, block: Any, n: int, times: Any, flags: Any) -> None:
-        now_s = self.called_s = self._clock.monotonic()
+        now_s, before_s = self._clock.monotonic(), self.called_s
+        self.called_s = now_s
         if self.thread is None:
             self.thread = threading.get_native_id()
+        if now_s - before_s > _STOPPED_S:
+            self._since_return_s = _RELAPSE_S  # what comes of it is no relapse
         out = block[:, 0]
         out[:] = 0.0
         coming, self.coming = self.coming, None
@@ -608,6 +620,8 @@ class _Playback:
         if coming is not None and self._jump(round(due - self._position), out, self._cleaned):
             return
         if jump_s and self._jump(round(jump_s * SAMPLE_RATE), out, self._tape):
+            return
+        if self._falls_back(out):
             return
         self._near = self._nears(n, due_s - _UNTOUCHED_S - now_s)
         if self._tape is self._cleaned or (self._near and self._in_time_s >= self._trust_s):
@@ -682,17 +696,46 @@ class _Playback:
         there = self._holds(self._cleaned, self._position, n)
         in_time = there or (self.is_uncleaned and self._near)
         if in_time:
-            if 0.0 < self._late_s <= _MARGIN_MAX_S and self._since_begin_s > _START_S:
+            if self._late_s > 0.0 and self._is_curable(self._short_of_late):
                 self._grow()
-            self._late_s = 0.0
+            self._late_s = self._short_of_late = 0.0
             self._in_time_s += n / SAMPLE_RATE
             self._rest(n)
         else:
             self._late_s += n / SAMPLE_RATE
             self._in_time_s = self._quiet_s = 0.0
+            self._short = max(self._short, self._lacks)
+            self._short_of_late = max(self._short_of_late, self._lacks)
         if there and (not self.is_uncleaned or self._in_time_s >= self._trust_s):
             return self._cleaned
         return self._heard if self._holds(self._heard, self._position, n) else None
+
+    def _is_curable(self, short: float) -> bool:
+        """Whether sound that was late by so many samples would be in time with more margin."""
+        return self._since_begin_s > _START_S and short <= _MARGIN_MAX_S * SAMPLE_RATE
+
+    def _falls_back(self, out: Float) -> bool:
+        """Take more margin in one crossfade, where sound that is not cleaned hides it.
+
+        Drift control takes seconds for what ``_grow`` adds, and after a stop of the process
+        callbacks can come in a step in which a part of the blocks is always late.
+        """
+        if not self.is_uncleaned:
+            self._short = self._uncleaned_s = 0.0
+            return False
+        self._uncleaned_s += len(out) / SAMPLE_RATE
+        if self._uncleaned_s < _FALL_BACK_S:
+            return False
+        short, self._short, self._uncleaned_s = self._short, 0.0, 0.0
+        # What was added before and has yet to take effect is a part of it.
+        owed = max(-self.drift.excess_s, 0.0) * SAMPLE_RATE
+        grown = self._margin + max(math.ceil(short - owed), 0)
+        if short <= 0.0 or not self._is_curable(grown):
+            return False
+        if not self._jump(-math.ceil(short), out, self._heard):
+            return False
+        self._margin, self._since_grown_s, self._trust_s = grown, 0.0, _TRUST_S
+        return True
 
     def _grow(self) -> None:
         """Sound came too late: leave more time for it, and longer."""
@@ -756,13 +799,16 @@ class _Playback:
 
     def _holds(self, tape: Tape, position: float, n: int) -> bool:
         """Whether ``n`` samples can be played at any speed, and a fade after them."""
-        first = int(position)
-        last = int(position + (n + _FADE) * (1.0 + SPEED_LIMIT))
-        return tape.holds(first - varispeed.BEFORE, last + varispeed.AFTER + 1)
+        return tape.holds(int(position) - varispeed.BEFORE, self._end(position, n))
+
+    def _end(self, position: float, n: int) -> int:
+        """First sample beyond those that ``_holds`` asks for."""
+        return int(position + (n + _FADE) * (1.0 + SPEED_LIMIT)) + varispeed.AFTER + 1
 
     def _nears(self, n: int, wait_s: float) -> bool:
         """Whether clean sound is there, or would likely be if most of the time left were waited."""
         shift = round(_LIKELY * max(wait_s, 0.0) * SAMPLE_RATE)
+        self._lacks = self._end(self._position - shift, n) - self._cleaned.written
         return self._holds(self._cleaned, self._position - shift, n)
 
     def _sound(self, tape: Tape, position: float, n: int) -> Float:

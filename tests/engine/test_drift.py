@@ -9,6 +9,7 @@ from engine.devices import SAMPLE_RATE
 from engine.drift import SPEED_LIMIT, Drift
 from engine.live import LiveSession
 from engine.spec import ModelSpec
+from tests.engine import two_clocks
 from tests.engine.two_clocks import OUTPUT_S, TwoClocks, artefacts_db, largest_bend
 from tests.estimators import Slow, Steady
 from tests.onnx_models import CLASSIC, FULLBAND
@@ -158,6 +159,34 @@ def test_a_stopped_worker_costs_neither_delay_nor_continuity() -> None:
     assert largest_bend(heard(world, 15.0)) < 1.1
 
 
+def test_sound_that_is_late_every_time_gets_its_margin_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after a stop of the process, where callbacks come in another step than before."""
+    monkeypatch.setattr(two_clocks, "OUTPUT_S", 0.010)  # so that no time is left to wait
+    world = TwoClocks(halved(), 0.0, jitter_s=1e-5)
+    world.run(10.0)
+    playback = world.session._playbacks[0]
+    assert playback.uncleaned == 0
+    world._first_slot_s -= 0.006
+    world.run(2.0)
+    assert 0.3 * SAMPLE_RATE < playback.uncleaned < SAMPLE_RATE
+    world.run(3.0)
+    assert np.abs(heard(world, 3.0)).max() < 0.26
+    assert abs(world.delays_ms[-1] - world.targets_ms[-1]) < 10.0
+    assert largest_bend(heard(world, 14.0)) < 1.1
+
+
+def test_sound_that_no_margin_makes_good_stays_at_its_delay() -> None:
+    world = TwoClocks(halved(), 0.0, jitter_s=1e-5)
+    world.run(10.0)
+    before_ms = world.delays_ms[-1]
+    world.worker_cost_s = 0.200
+    world.run(5.0)
+    assert world.session.status().fault is not None
+    assert abs(world.delays_ms[-1] - before_ms) < 1.0
+
+
 def test_a_machine_that_stood_still_is_back_at_its_delay() -> None:
     world = TwoClocks(halved(), 0.0)
     world.run(10.0)
@@ -174,6 +203,19 @@ def test_a_machine_that_stood_still_is_back_at_its_delay() -> None:
     assert status.fault is None
     # What the device lacked while nothing ran is silence; ours is continuous around it.
     assert largest_bend(heard(world, 5.0)) < 1.1
+
+
+def test_stops_one_after_the_other_are_no_relapses() -> None:
+    """Else the fifth would cost two seconds of sound that is not cleaned."""
+    world = TwoClocks(halved(), 0.0)
+    world.run(10.0)
+    for _ in range(5):
+        world.machine_free_s = world.monotonic() + 1.0
+        world.run(3.0)
+    before_s = world.session.status().uncleaned_s
+    world.machine_free_s = world.monotonic() + 1.0
+    world.run(3.0)
+    assert world.session.status().uncleaned_s - before_s < 1.0
 
 
 def test_an_overloaded_worker_does_not_flap() -> None:
