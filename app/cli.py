@@ -117,8 +117,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--idle",
         action=argparse.BooleanOptionalAction,
         help="close the microphone while nobody listens, after 5 s, or keep it open (default: "
-        "close it on PulseAudio; on PipeWire, where a call on a busy machine would wait for it, "
-        "keep it open)",
+        "close it; on PipeWire, where a call would wait for it then, not while the machine is "
+        "full)",
     )
     live.add_argument("--json", action="store_true", help="one JSON object a second, for programs")
 

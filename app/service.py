@@ -40,6 +40,7 @@ from engine.listeners import Listeners
 from engine.live import LiveSession, Pause, Status
 from engine.names import MICROPHONE_NAME
 from engine.network import find
+from engine.pressure import pressure
 from engine.sound_server import SoundServer, Usage, VirtualMicrophone
 from engine.spec import ModelSpec
 from engine.trial import open_network
@@ -53,6 +54,8 @@ _CENSUS_S = 0.9
 _DEVICES_S = 0.3
 # Who asked for a picture so lately still looks.
 _LOOKS_S = 1.0
+# A call that comes to an idle session on PipeWire waits while its server waits for a processor.
+_FULL = 0.6
 # While nobody listens there is little to see to; who comes is told at once.
 _IDLE_TICK_S = 0.3
 # The service's thread waits for nothing but the sound server.
@@ -79,8 +82,8 @@ class Wishes:
     keep_model: bool = False
     """Never clean with a cheaper model, however busy the machine is."""
     idle: bool | None = None
-    """Close the microphone while nobody listens, where the system tells who does. None: not on
-    PipeWire, which on a busy machine takes seconds to open it."""
+    """Close the microphone while nobody listens, where the system tells who does. None: on
+    PipeWire, which takes seconds to open it on a full machine, not while the machine is full."""
 
 
 class Service:
@@ -122,6 +125,7 @@ class Service:
         self._listeners = Listeners(self._wake.set)
         self._idleness = Idleness()
         self._rest: Rest | None = None  # while nobody listens
+        self._wary = False  # of a full machine, on which nobody must wait for the microphone
         self._silence: Pause | None = None  # that is played meanwhile
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
         self._network = open_network(wishes.model, models.FOLDER, wishes.provider, background=True)
@@ -406,12 +410,9 @@ class Service:
     def _listen(self) -> None:
         """Find out who listens, where that is of interest and can be known."""
         self._idleness = Idleness()
-        idle = self._wishes.idle
-        if idle is None and self._is_pipewire():
-            log.info("the microphone stays open on PipeWire; --idle closes it while nobody listens")
+        if self._wishes.idle is False:
             return
-        if idle is False:
-            return
+        self._wary = self._wishes.idle is None and self._is_pipewire()
         if devices.has_sound_server():
             self._listeners.start()
         else:
@@ -425,7 +426,8 @@ class Service:
                 self._idleness.stay()
                 return
             listeners = listeners or 0  # nobody can while there is no sound server
-        rests = self._idleness.look(listeners, self._is_heard_otherwise())
+        stays = self._is_heard_otherwise() or (self._wary and pressure() > _FULL)
+        rests = self._idleness.look(listeners, stays)
         if rests and self._rest is None:
             log.info("nobody listens: the microphone is closed")
             self._rest = Rest()
@@ -436,7 +438,8 @@ class Service:
                     self._session.fall_silent()
             self._sound.close()
         elif self._rest is not None and not rests:
-            log.info("somebody listens: the microphone is opened")
+            why = "somebody listens" if listeners or not self._wary else "it may take long later"
+            log.info("%s: the microphone is opened", why)
             self._rest = None
 
     def _is_pipewire(self) -> bool:

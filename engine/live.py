@@ -85,9 +85,9 @@ _WARM_UP_S = 0.1
 _SILENT_DEVICE_S = 1.0
 # No callback is this late but for one of a process or machine that stood still.
 _STOPPED_S = 0.15
-# Sound that was a little late now and again for so long, and was not cleaned meanwhile, will
-# be so again.
-_FALL_BACK_S = 0.4
+# Sound that was late in so many blocks of a time in which none was clean will be so again; one
+# late callback, which passes, makes four blocks late at most.
+_FALL_BACK_S, _LATE_OFTEN = 0.4, 6
 # Longer than any delay, and than what servers keep.
 _SILENCE_S = 0.4
 _TOO_SLOW = "the model is too slow for this machine at the moment"
@@ -581,7 +581,8 @@ class _Playback:
         self._patience_s = _PATIENCE_S
         self._in_time_s = self._late_s = self._quiet_s = 0.0
         self._lacks = 0.0  # clean samples, when this block was asked for; less than 0: none
-        self._short = self._short_of_late = 0.0  # most of them in a late block, since a look
+        self._short = 0.0  # most of them, since sound is late
+        self._shorts: list[float] = []  # those of late blocks, since a look
         self._uncleaned_s = 0.0  # since that look
         self._spare_s = float("inf")  # least time to spare before sound is late, of late
         self._quiet_wanted_s = _QUIET_S
@@ -696,16 +697,16 @@ class _Playback:
         there = self._holds(self._cleaned, self._position, n)
         in_time = there or (self.is_uncleaned and self._near)
         if in_time:
-            if self._late_s > 0.0 and self._is_curable(self._short_of_late):
+            if self._late_s > 0.0 and self._is_curable(self._short):
                 self._grow()
-            self._late_s = self._short_of_late = 0.0
+            self._late_s = self._short = 0.0
             self._in_time_s += n / SAMPLE_RATE
             self._rest(n)
         else:
             self._late_s += n / SAMPLE_RATE
             self._in_time_s = self._quiet_s = 0.0
             self._short = max(self._short, self._lacks)
-            self._short_of_late = max(self._short_of_late, self._lacks)
+            self._shorts.append(self._lacks)
         if there and (not self.is_uncleaned or self._in_time_s >= self._trust_s):
             return self._cleaned
         return self._heard if self._holds(self._heard, self._position, n) else None
@@ -720,13 +721,15 @@ class _Playback:
         Drift control takes seconds for what ``_grow`` adds, and after a stop of the process
         callbacks can come in a step in which a part of the blocks is always late.
         """
-        if not self.is_uncleaned:
-            self._short = self._uncleaned_s = 0.0
-            return False
         self._uncleaned_s += len(out) / SAMPLE_RATE
-        if self._uncleaned_s < _FALL_BACK_S:
+        if self.is_uncleaned and self._uncleaned_s < _FALL_BACK_S:
             return False
-        short, self._short, self._uncleaned_s = self._short, 0.0, 0.0
+        shorts = sorted(self._shorts)
+        self._shorts.clear()
+        self._uncleaned_s = 0.0
+        if not self.is_uncleaned or len(shorts) < _LATE_OFTEN:
+            return False
+        short = shorts[len(shorts) * 4 // 5]  # an outlier may come too late
         # What was added before and has yet to take effect is a part of it.
         owed = max(-self.drift.excess_s, 0.0) * SAMPLE_RATE
         grown = self._margin + max(math.ceil(short - owed), 0)

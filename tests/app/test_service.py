@@ -371,18 +371,37 @@ def test_who_hears_it_elsewhere_listens(monkeypatch, wishes):
 
 
 @pytest.mark.parametrize(
-    ("idle", "pipewire", "looks"),
-    [(None, False, 1), (None, True, 0), (True, True, 1), (True, False, 1), (False, False, 0)],
+    ("idle", "pipewire", "closed"),
+    [(None, False, True), (None, True, False), (True, True, True), (True, False, True)],
 )
-def test_the_microphone_is_closed_on_pipewire_only_if_asked_for(monkeypatch, idle, pipewire, looks):
-    """Where it is not looked who listens, nothing is closed."""
-    monkeypatch.setattr("engine.devices.has_sound_server", lambda: True)
+def test_on_a_full_machine_it_stays_open_on_pipewire_unless_asked_for(
+    monkeypatch, caplog, idle, pipewire, closed
+):
+    """A call would wait for seconds until it is open again."""
+    caplog.set_level("INFO")
+    full = [1.0]
+    monkeypatch.setattr("app.service.pressure", lambda: full[0])
     monkeypatch.setattr("engine.devices.Census.is_pipewire", lambda self: pipewire)
+    monkeypatch.setattr("engine.listeners.Listeners.start", lambda self: None)
+    resting = Resting(monkeypatch, idle=idle)
+    idleness = resting.service._idleness
+    resting.service._listen()
+    resting.service._idleness = idleness
+    assert resting.passes(10.0) == closed
+    if not closed:
+        full[0] = 0.3
+        assert not resting.passes(4.5)
+        assert resting.passes(1.0)
+        full[0] = 0.9
+        assert not resting.passes(0.1)
+        assert "it may take long later: the microphone is opened" in caplog.text
+
+
+def test_it_is_not_asked_who_listens_where_it_is_to_stay_open(monkeypatch):
     started = []
     monkeypatch.setattr("engine.listeners.Listeners.start", lambda self: started.append(self))
-    service = Service(Wishes("classic", "cpu", idle=idle), Knobs())
-    service._listen()
-    assert len(started) == looks
+    Service(Wishes("classic", "cpu", idle=False), Knobs())._listen()
+    assert not started
 
 
 def test_nothing_is_closed_while_the_sound_is_away(monkeypatch):

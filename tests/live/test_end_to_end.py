@@ -36,7 +36,7 @@ class Session:
     """``denoise-app --device --json`` as a program would run it."""
 
     def __init__(
-        self, server: PrivateServer, microphone: str, *options: str, idle: bool = False
+        self, server: PrivateServer, microphone: str, *options: str, idle: bool | None = False
     ) -> None:
         self.process = server.clean(microphone, *options, idle=idle)
         self.lines: list[dict[str, Any]] = []
