@@ -25,6 +25,7 @@ import models
 from app.audience import Audience
 from app.columns import ROWS, byte, rows_of
 from app.excerpts import REQUESTS, Excerpts
+from app.fullness import Fullness
 from app.idle import Idleness, Rest
 from app.inquiry import Inquiry
 from app.second_ear import SecondEar
@@ -40,7 +41,6 @@ from engine.listeners import Listeners
 from engine.live import LiveSession, Pause, Status
 from engine.names import MICROPHONE_NAME
 from engine.network import find
-from engine.pressure import pressure
 from engine.sound_server import SoundServer, Usage, VirtualMicrophone
 from engine.spec import ModelSpec
 from engine.trial import open_network
@@ -54,8 +54,9 @@ _CENSUS_S = 0.9
 _DEVICES_S = 0.3
 # Who asked for a picture so lately still looks.
 _LOOKS_S = 1.0
-# A call that comes to an idle session on PipeWire waits while its server waits for a processor.
-_FULL = 0.6
+# On a machine as full as this a call that comes to an idle session on PipeWire waits for seconds,
+# as long as its server waits for a processor.
+_FULL = 0.85
 # While nobody listens there is little to see to; who comes is told at once.
 _IDLE_TICK_S = 0.3
 # The service's thread waits for nothing but the sound server.
@@ -125,6 +126,7 @@ class Service:
         self._listeners = Listeners(self._wake.set)
         self._idleness = Idleness()
         self._rest: Rest | None = None  # while nobody listens
+        self._fullness = Fullness()
         self._wary = False  # of a full machine, on which nobody must wait for the microphone
         self._silence: Pause | None = None  # that is played meanwhile
         self._rows: tuple[ModelSpec, np.ndarray] | None = None
@@ -426,7 +428,7 @@ class Service:
                 self._idleness.stay()
                 return
             listeners = listeners or 0  # nobody can while there is no sound server
-        stays = self._is_heard_otherwise() or (self._wary and pressure() > _FULL)
+        stays = self._is_heard_otherwise() or (self._wary and self._fullness.share() > _FULL)
         rests = self._idleness.look(listeners, stays)
         if rests and self._rest is None:
             log.info("nobody listens: the microphone is closed")

@@ -380,7 +380,7 @@ def test_on_a_full_machine_it_stays_open_on_pipewire_unless_asked_for(
     """A call would wait for seconds until it is open again."""
     caplog.set_level("INFO")
     full = [1.0]
-    monkeypatch.setattr("app.service.pressure", lambda: full[0])
+    monkeypatch.setattr("app.fullness.Fullness.share", lambda self: full[0])
     monkeypatch.setattr("engine.devices.Census.is_pipewire", lambda self: pipewire)
     monkeypatch.setattr("engine.listeners.Listeners.start", lambda self: None)
     resting = Resting(monkeypatch, idle=idle)
