@@ -88,6 +88,9 @@ _STOPPED_S = 0.15
 # Sound that was late in so many blocks of a time in which none was clean will be so again; one
 # late callback, which passes, makes four blocks late at most.
 _FALL_BACK_S, _LATE_OFTEN = 0.4, 6
+# By more than this it is late for another reason than the step of the callbacks. After a stop
+# devices catch up first: they call several times at once, and earlier and earlier.
+_FALL_BACK_MOST_S, _SETTLES_S = 0.020, 0.5
 # Longer than any delay, and than what servers keep.
 _SILENCE_S = 0.4
 _TOO_SLOW = "the model is too slow for this machine at the moment"
@@ -605,6 +608,7 @@ class _Playback:
             self.thread = threading.get_native_id()
         if now_s - before_s > _STOPPED_S:
             self._since_return_s = _RELAPSE_S  # what comes of it is no relapse
+            self._uncleaned_s = -_SETTLES_S
         out = block[:, 0]
         out[:] = 0.0
         coming, self.coming = self.coming, None
@@ -722,6 +726,9 @@ class _Playback:
         callbacks can come in a step in which a part of the blocks is always late.
         """
         self._uncleaned_s += len(out) / SAMPLE_RATE
+        if self._uncleaned_s <= 0.0:
+            self._shorts.clear()
+            return False
         if self.is_uncleaned and self._uncleaned_s < _FALL_BACK_S:
             return False
         shorts = sorted(self._shorts)
@@ -733,7 +740,7 @@ class _Playback:
         # What was added before and has yet to take effect is a part of it.
         owed = max(-self.drift.excess_s, 0.0) * SAMPLE_RATE
         grown = self._margin + max(math.ceil(short - owed), 0)
-        if short <= 0.0 or not self._is_curable(grown):
+        if not 0.0 < short <= _FALL_BACK_MOST_S * SAMPLE_RATE or not self._is_curable(grown):
             return False
         if not self._jump(-math.ceil(short), out, self._heard):
             return False
