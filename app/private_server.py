@@ -162,17 +162,13 @@ class PrivateServer:
         threading.Thread(target=_feed, args=(player, sound), daemon=True).start()
         return player
 
-    def clean(
-        self, microphone: str, *options: str, idle: bool | None = False
-    ) -> subprocess.Popen[str]:
+    def clean(self, microphone: str, *options: str, idle: bool = False) -> subprocess.Popen[str]:
         """Run the real program on ``microphone``; its status lines are JSON on stdout.
 
-        ``idle``: let it close the microphone while nobody listens; None: as it does by itself.
+        ``idle``: let it close the microphone while nobody listens.
         """
         root = str(Path(__file__).parents[1])
-        if idle is not None:
-            options = (*options, "--idle" if idle else "--no-idle")
-        options = (*options, "--json")
+        options = (*options, "--idle" if idle else "--no-idle", "--json")
         return subprocess.Popen(
             [sys.executable, "-m", "main", "--device", microphone, *options],
             env={**self.environment, "PYTHONPATH": root},

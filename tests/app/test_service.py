@@ -382,11 +382,14 @@ def test_on_a_full_machine_it_stays_open_on_pipewire_unless_asked_for(
     full = [1.0]
     monkeypatch.setattr("app.fullness.Fullness.share", lambda self: full[0])
     monkeypatch.setattr("engine.devices.Census.is_pipewire", lambda self: pipewire)
-    monkeypatch.setattr("engine.listeners.Listeners.start", lambda self: None)
+    monkeypatch.setattr("engine.devices.has_sound_server", lambda: True)
+    started = []
+    monkeypatch.setattr("engine.listeners.Listeners.start", lambda self: started.append(self))
     resting = Resting(monkeypatch, idle=idle)
     idleness = resting.service._idleness
     resting.service._listen()
     resting.service._idleness = idleness
+    assert len(started) == 1
     assert resting.passes(10.0) == closed
     if not closed:
         full[0] = 0.3
@@ -398,6 +401,7 @@ def test_on_a_full_machine_it_stays_open_on_pipewire_unless_asked_for(
 
 
 def test_it_is_not_asked_who_listens_where_it_is_to_stay_open(monkeypatch):
+    monkeypatch.setattr("engine.devices.has_sound_server", lambda: True)
     started = []
     monkeypatch.setattr("engine.listeners.Listeners.start", lambda self: started.append(self))
     Service(Wishes("classic", "cpu", idle=False), Knobs())._listen()
