@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from engine.devices import SAMPLE_RATE
 from engine.errors import ControlError
 from engine.measure import aligned, delay_between, level_dbfs, si_sdr_db
 from engine.stft import Float
+from tests.live.continuity import Second, Witness, seconds_of, speech_like
 from tests.onnx_models import CLASSIC, FULLBAND, write_identity, write_silence
 
 pytestmark = pytest.mark.live
@@ -84,14 +85,29 @@ def server(request: pytest.FixtureRequest) -> Iterator[PrivateServer]:
         yield started
 
 
-def call(
-    server: PrivateServer, sound: Float, *arguments: str
-) -> tuple[Float, Float, float, list[dict[str, Any]]]:
-    """Play ``sound`` into the room; return what the microphone and the call heard.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A call: what the microphone and the call app heard, (n,) and (m,)."""
 
-    The third is how much later the call heard it [ms], the fourth the status lines from
-    the second on in which the sound began. A room whose first player connects changes its
-    timing at once, as no microphone does, so silence is played before the sound.
+    said: Float
+    heard: Float
+    began_s: float
+    """When ``said`` begins, on the monotonic clock."""
+    after_s: float
+    """How much later ``heard`` begins."""
+    lines: list[dict[str, Any]]
+    """The status lines from the second on in which the sound began."""
+
+    def delay_ms(self, delay: float) -> float:
+        """How much later the call heard what stands ``delay`` samples later in ``heard``."""
+        return 1000 * (delay / SAMPLE_RATE + self.after_s)
+
+
+def call(server: PrivateServer, sound: Float, *arguments: str) -> Made:
+    """Play ``sound`` into the room.
+
+    A room whose first player connects changes its timing at once, as no microphone does, so
+    silence is played before the sound.
     """
     with Session(server, "room.monitor", *arguments) as session:
         session.wait_for("running")
@@ -106,56 +122,37 @@ def call(
         time.sleep(0.5)
         said, call_heard = microphone.stop(), heard.stop()
         assert session.stop() == 0
-    delay, _ = delay_between(said, call_heard)
-    delay_ms = 1000 * (delay / SAMPLE_RATE + heard.origin_s - microphone.origin_s)
-    return said, call_heard, delay_ms, session.lines[n_before - 1 :]
-
-
-class Witness:
-    """Asks for the processor every 2 ms and remembers the longest it had to wait [ms]."""
-
-    def __enter__(self) -> Witness:
-        self.worst_ms = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-        return self
-
-    def _look(self) -> None:
-        while not self._stop.is_set():
-            before = time.perf_counter()
-            time.sleep(0.002)
-            self.worst_ms = max(self.worst_ms, 1000 * (time.perf_counter() - before) - 2)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    after_s = heard.origin_s - microphone.origin_s
+    return Made(said, call_heard, microphone.origin_s, after_s, session.lines[n_before - 1 :])
 
 
 def undisturbed_call(
-    server: PrivateServer, sound: Float, *arguments: str
-) -> tuple[Float, Float, float, list[dict[str, Any]]]:
-    """Return a ``call`` made while the machine had time for it, of five at most.
+    server: PrivateServer, sound: Float, *arguments: str, attempts: int
+) -> tuple[Made, list[Second], Witness]:
+    """Return a call made while the machine had time for it, and how its seconds were heard.
 
-    What is promised is promised of an idle machine. A shared one sometimes has others to
-    serve, and what its host takes away no program here can see: a call with a loss is
-    therefore repeated, but a loss of our own making comes again each time.
+    A call in which something was lost is repeated: a loss of our own making comes again each
+    time. Of the last, seconds count that were heard whole, or while the machine was there.
     """
-    for attempt in range(5):
+    for attempt in range(attempts):
         with Witness() as witness:
             made = call(server, sound, *arguments)
-        lost = delay_between(made[0], made[1])[1] < 0.999 or error_of(made[0], made[1]) > 0.02
-        # On an idle machine the worst of a minute is 1 ms to 4 ms.
-        print(f"call {attempt}: a witness waited {witness.worst_ms:.1f} ms, loss: {lost}")
-        if not lost:
-            break
-    return made
+        steered = any(line["drift_ppm"] for line in statuses(made.lines))
+        seconds = seconds_of(made.said, made.heard, steered)
+        broken = [second for second in seconds if not second.intact]
+        print(f"call {attempt}: {len(broken)} of {len(seconds)} seconds with a loss, {witness}")
+        if not broken:
+            return made, seconds, witness
+    # Where much is taken away nothing is shown, so a part has to come through in any case.
+    assert len(broken) < 0.3 * len(seconds)
+    excused = [second for second in broken if disturbed(made, second, witness)]
+    return made, [second for second in seconds if second not in excused], witness
 
 
-def error_of(said: Float, heard: Float) -> float:
-    """Largest difference between what was said and heard, as a share of the largest sample."""
-    first, second = aligned(said, heard, delay_between(said, heard)[0])
-    return float(np.abs(second - first).max() / np.abs(first).max())
+def disturbed(made: Made, second: Second, witness: Witness) -> bool:
+    """Whether the machine was taken away in this second, or so that it was felt in it."""
+    at_s = made.began_s + second.start / SAMPLE_RATE
+    return witness.waited(at_s - 0.5, at_s + 1.5)
 
 
 def wait_for_both(*recorders: Recorder) -> None:
@@ -176,14 +173,15 @@ def test_identity_model_is_a_pure_delay(
     spec = FULLBAND if setting == "fullband" else replace(CLASSIC, above="hold")
     model = write_identity(tmp_path / "identity.onnx", spec)
     sound = speech_like(rng, seconds=8.0, top_hz=4000)
-    said, heard, delay_ms, lines = undisturbed_call(server, sound, "--model", str(model))
+    options = ("--model", str(model))
+    made, seconds, witness = undisturbed_call(server, sound, *options, attempts=5)
 
-    assert delay_between(said, heard)[1] > 0.999
-    reported = [line["delay_ms"] for line in statuses(lines)]
-    assert abs(np.median(reported) - delay_ms) < 15, f"reported {reported}, measured {delay_ms}"
-    assert statuses(lines)[-1]["drops"] == statuses(lines)[0]["drops"]
-    # Both servers carry 16-bit sound; one lost or repeated block would be as loud as it.
-    assert error_of(said, heard) < 0.02
+    told = statuses(made.lines)
+    assert all(second.intact for second in seconds)
+    assert told[-1]["drops"] == told[0]["drops"] or witness.waits
+    measured_ms = made.delay_ms(float(np.median([second.delay for second in seconds])))
+    reported = [line["delay_ms"] for line in told]
+    assert abs(np.median(reported) - measured_ms) < 15, f"{reported}, measured {measured_ms}"
 
 
 def test_a_minute_of_sound_comes_through(
@@ -191,73 +189,10 @@ def test_a_minute_of_sound_comes_through(
 ) -> None:
     model = write_identity(tmp_path / "identity.onnx", FULLBAND)
     sound = speech_like(rng, seconds=60.0, top_hz=8000)
-    # A minute in which somebody else had the machine is repeated: see undisturbed_call.
-    for _ in range(3):
-        said, heard, _, lines = call(server, sound, "--model", str(model))
-        steered = any(line["drift_ppm"] for line in statuses(lines))
-        intact, spoken = intact_seconds(said, heard, steered)
-        print(f"{intact} of {spoken} seconds came through without a lost or repeated sample")
-        if intact == spoken:
-            break
-    assert spoken >= 59
-    assert intact == spoken
-
-
-def intact_seconds(said: Float, heard: Float, steered: bool = False) -> tuple[int, int]:
-    """How many seconds of what was said were heard whole, wherever they stand; and of how many.
-
-    ``steered``: drift control was at work, so they may be a little faster or slower.
-    """
-    delay, _ = delay_between(said, heard)
-    slack = SAMPLE_RATE // 4
-    intact = spoken = 0
-    for start in range(slack, len(said) - SAMPLE_RATE - slack, SAMPLE_RATE):
-        second = said[start : start + SAMPLE_RATE]
-        if level_dbfs(second) < -60:
-            continue
-        spoken += 1
-        around = heard[max(0, start + delay - slack) : start + delay + SAMPLE_RATE + slack]
-        shift, _ = delay_between(second, around)
-        found = around[max(0, shift) :][:SAMPLE_RATE]
-        if len(found) == SAMPLE_RATE:
-            intact += error_of(second, found) < 0.02 or (steered and flows(second, around, shift))
-    return intact, spoken
-
-
-def flows(second: Float, around: Float, shift: int) -> bool:
-    """Whether all of it is there, a little faster or slower: drift control was at work.
-
-    Where callbacks of a busy machine come earlier and earlier, it takes them for another clock.
-    """
-    n, reach, before = 960, 480, None
-    for start in range(0, SAMPLE_RATE - n + 1, n):
-        piece, first = second[start : start + n], max(0, shift + start - reach)
-        at = delay_between(piece, around[first : first + n + 2 * reach])[0]
-        found = around[first + max(0, at) :][:n]
-        if len(found) < n:
-            return False
-        alike = np.dot(piece, found) / (np.linalg.norm(piece) * np.linalg.norm(found) + 1e-9)
-        moved = 0 if before is None else first + at - start - before
-        before = first + at - start
-        # A lost or repeated block moves what follows by 480 samples; 2000 ppm by 2 in a piece.
-        if alike < 0.7 or abs(moved) > 4:
-            return False
-    return True
-
-
-@pytest.mark.parametrize("ppm", [0, -1000, 1000])
-def test_a_lost_or_repeated_block_is_seen_at_any_speed(ppm: int, rng: np.random.Generator) -> None:
-    said = speech_like(rng, seconds=4.0, top_hz=8000)
-    times = np.arange(len(said)) * (1.0 + 1e-6 * ppm)
-    fine = np.fft.irfft(np.concatenate([np.fft.rfft(said), np.zeros(7 * len(said) // 2)]) * 8)
-    heard = np.interp(times, np.arange(len(fine)) / 8, fine).astype(np.float32)
-    assert intact_seconds(said, heard, steered=True) == (3, 3)
-    assert (intact_seconds(said, heard) == (3, 3)) == (ppm == 0)
-    for at in (70_000, 96_010):
-        lost = np.concatenate([heard[:at], heard[at + 480 :]])
-        assert intact_seconds(said, lost, steered=True)[0] < 3
-        repeated = np.concatenate([heard[:at], heard[at - 480 :]])
-        assert intact_seconds(said, repeated, steered=True)[0] < 3
+    options = ("--model", str(model))
+    made, seconds, _ = undisturbed_call(server, sound, *options, attempts=2)
+    assert len(sound) / SAMPLE_RATE <= len(seconds_of(made.said, made.said)) + 1
+    assert all(second.intact for second in seconds)
 
 
 def test_classic_model_improves_what_the_call_hears(server: PrivateServer) -> None:
@@ -267,8 +202,8 @@ def test_classic_model_improves_what_the_call_hears(server: PrivateServer) -> No
     gain = 10 ** ((level_dbfs(voice[:n]) - 5.0 - level_dbfs(rain[:n])) / 20)
     noisy = 0.5 * (voice[:n] + gain * rain[:n])
     for _ in range(3):  # one block lost to a busy machine shifts what is compared
-        said, heard, _, _ = call(server, noisy)
-        gained_db = score(voice[:n], heard) - score(voice[:n], said)
+        made = call(server, noisy)
+        gained_db = score(voice[:n], made.heard) - score(voice[:n], made.said)
         if gained_db > 2.0:
             break
     # 4 dB to 7 dB measured; half of the least could not be chance.
@@ -522,14 +457,3 @@ def one_line(text: str) -> str:
     lines = text.strip().splitlines()
     assert len(lines) == 1, text
     return lines[0]
-
-
-def speech_like(rng: np.random.Generator, seconds: float, top_hz: float) -> Float:
-    """Noise below ``top_hz`` whose level moves as syllables do: every moment is unlike others."""
-    n = round(seconds * SAMPLE_RATE)
-    spectrum = np.fft.rfft(rng.normal(0.0, 1.0, n))
-    spectrum[np.fft.rfftfreq(n, 1 / SAMPLE_RATE) > top_hz] = 0
-    envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 3.0 * np.arange(n) / SAMPLE_RATE)
-    sound = np.fft.irfft(spectrum, n) * envelope
-    edge = np.clip(np.minimum(np.arange(n), np.arange(n)[::-1]) / 4800, 0, 1)
-    return (0.3 * sound * edge / np.abs(sound).max()).astype(np.float32)
