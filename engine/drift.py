@@ -31,7 +31,7 @@ _REST_AFTER_S = 30.0
 _JUMP_S = 0.010
 _WATCHED = 25
 # By then a start has settled, and its mean is known better than by the one callback it began at.
-_START_S, _JUMP_OF_A_START_S = 1.0, 0.001
+_START_S, _JUMP_OF_A_START_S, _FAR_OF_A_START_S = 1.0, 0.001, 0.003
 # So much is no jitter of anything: a machine that stood still.
 _FAR_S, _WATCHED_FAR = 0.1, 5
 
@@ -47,15 +47,22 @@ class Drift:
         self.speed = 0.0
         self._learnt = 0.0  # what the clocks differ by
         self._engaged = False
+        self._starts = True
+        self.excess_s = 0.0
         self.restart(new=True)
 
     def restart(self, new: bool = False) -> None:
-        """Forget the error, not the clocks: playback begins anew, or jumped."""
+        """Forget the error, not the clocks: playback begins anew, or jumped.
+
+        ``new``: at a place found in a hurry, which is put right a second later.
+        """
+        # Who begins too early waits for sound in each callback, which moves them all: a start
+        # that was far off is looked at once more.
+        self._starts = new or (self._starts and abs(self.excess_s) > _FAR_OF_A_START_S)
         self.excess_s = 0.0
         self._seen_s = self._quiet_s = 0.0
         self._far = 0
         self._recent: deque[float] = deque(maxlen=_WATCHED)
-        self._starts = new
 
     def update(self, excess_s: float, elapsed_s: float) -> float:
         """Take note of one measurement.
@@ -100,10 +107,13 @@ class Drift:
         if not self._engaged:
             self.speed = 0.0
             return
-        learnt = self._learnt + _INTEGRAL * error_s * elapsed_s
-        self._learnt = min(max(learnt, -SPEED_LIMIT), SPEED_LIMIT)
         speed = self._learnt + _PROPORTIONAL * error_s
         self.speed = min(max(speed, -SPEED_LIMIT), SPEED_LIMIT)
+        # While all is done that can be, an error says nothing of the clocks: what a stall left
+        # would be learnt as their difference, and take minutes to be forgotten.
+        if self.speed == speed:
+            learnt = self._learnt + _INTEGRAL * error_s * elapsed_s
+            self._learnt = min(max(learnt, -SPEED_LIMIT), SPEED_LIMIT)
         calm = abs(error_s) < _SETTLED_S and abs(self._learnt) < _ALIKE
         self._quiet_s = self._quiet_s + elapsed_s if calm else 0.0
         if self._quiet_s > _REST_AFTER_S:

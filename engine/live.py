@@ -76,7 +76,7 @@ _ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
 # What a device buffers changes seldom; what servers tell of it wanders by 15 ms within seconds
 # (PipeWire, with callbacks steady to half a millisecond). So the mean of a longer time counts,
 # unless it has been elsewhere for so long.
-_LAG_SHARE = 1.0 / 3000.0  # of the newest callback in a mean over 30 s
+_LAG_MEAN_S, _LAG_MOST_S = 30.0, 0.1
 _LAG_STEP_S, _LAG_MOVED_S = 0.020, 5.0
 # A worker further behind than this would clean what has been played long since.
 _BACKLOG_S = 0.25
@@ -505,7 +505,7 @@ class _Capture:
         self._origin_s: float | None = None
 
     def callback(self, block: Any, n: int, times: Any, flags: Any) -> None:
-        self.called_s = self._clock.monotonic()
+        before_s, self.called_s = self.called_s, self._clock.monotonic()
         if self.thread is None:
             self.thread = threading.get_native_id()
         if block.any():
@@ -519,7 +519,7 @@ class _Capture:
         self.tape.write(block[:, 0])
         self._arrival = self.called_s, first + n
         self.origin.add(first, times.inputBufferAdcTime)
-        self.lag.add(age_s, n / SAMPLE_RATE)
+        self.lag.add(age_s, _elapsed_s(before_s, self.called_s, n))
         origin_s = times.inputBufferAdcTime - first / SAMPLE_RATE
         self._newest_origin_s = min(self._newest_origin_s, origin_s)
         # One call is enough, so the queue never grows.
@@ -594,7 +594,7 @@ class _Playback:
         self._trust_s = _TRUST_S
         self._since_return_s = _RELAPSE_S
         self._since_begin_s = self._told_s = 0.0
-        self._since_grown_s = float("inf")
+        self._since_grown_s = self._since_stop_s = float("inf")
 
     @property
     def is_uncleaned(self) -> bool:
@@ -609,6 +609,8 @@ class _Playback:
         if now_s - before_s > _STOPPED_S:
             self._since_return_s = _RELAPSE_S  # what comes of it is no relapse
             self._uncleaned_s = -_SETTLES_S
+            self._since_stop_s = 0.0
+            self.drift.restart(new=True)
         out = block[:, 0]
         out[:] = 0.0
         coming, self.coming = self.coming, None
@@ -616,7 +618,7 @@ class _Playback:
             self._cleaned, self.behind = coming
         due = self._capture.position(now_s) - self.behind - self._margin
         ahead_s = times.outputBufferDacTime - times.currentTime
-        self.lag.add(ahead_s, n / SAMPLE_RATE)
+        self.lag.add(ahead_s, _elapsed_s(before_s, now_s, n))
         due_s = now_s + ahead_s + self.lag.correction_s
         if self._tape is None and not self._begin(due, n, due_s - _UNTOUCHED_S):
             return
@@ -646,7 +648,7 @@ class _Playback:
         if heard_s is None or played_s is None:
             return by_arrival_s
         told_s = played_s - heard_s - (self.behind + self._margin) / SAMPLE_RATE
-        if self._since_begin_s < _WITNESS_S:
+        if min(self._since_begin_s, self._since_stop_s) < _WITNESS_S:
             self._told_s = told_s - self.drift.excess_s
             return by_arrival_s
         by_clock_s = told_s - self._told_s
@@ -673,6 +675,7 @@ class _Playback:
             self._position = before
             return False
         self._patience_s = _PATIENCE_S
+        self.origin.shift(self._position - before)
         self._since_begin_s = 0.0
         self.drift.restart(new=True)
         return True
@@ -716,8 +719,12 @@ class _Playback:
         return self._heard if self._holds(self._heard, self._position, n) else None
 
     def _is_curable(self, short: float) -> bool:
-        """Whether sound that was late by so many samples would be in time with more margin."""
-        return self._since_begin_s > _START_S and short <= _MARGIN_MAX_S * SAMPLE_RATE
+        """Whether sound that was late by so many samples would be in time with more margin.
+
+        What is late at a start or while devices catch up after a stop says nothing of later.
+        """
+        settled = self._since_begin_s > _START_S and self._since_stop_s > _SETTLES_S
+        return settled and short <= _MARGIN_MAX_S * SAMPLE_RATE
 
     def _falls_back(self, out: Float) -> bool:
         """Take more margin in one crossfade, where sound that is not cleaned hides it.
@@ -786,6 +793,7 @@ class _Playback:
         if before is self._heard:
             ending *= self._loud
         self._position += by
+        self.origin.shift(by)
         out[:] = self._sound(tape, self._position, n)
         if tape is self._heard:
             out *= self._loud
@@ -803,6 +811,7 @@ class _Playback:
         self._since_return_s += n / SAMPLE_RATE
         self._since_begin_s += n / SAMPLE_RATE
         self._since_grown_s += n / SAMPLE_RATE
+        self._since_stop_s += n / SAMPLE_RATE
         if self._tape is not None:
             self.played += n
             self.uncleaned += n if self.is_uncleaned else 0
@@ -860,6 +869,14 @@ def _rise(n: int) -> Float:
     return (0.5 - 0.5 * np.cos(np.pi * (np.arange(n) + 0.5) / n)).astype(np.float32)
 
 
+def _elapsed_s(before_s: float, now_s: float, n: int) -> float:
+    """Time since the last callback that counts [s].
+
+    After a stop hundreds come at once, for seconds of sound: that is one moment of what is told.
+    """
+    return min(now_s - before_s, 2 * n / SAMPLE_RATE)
+
+
 class _Origin:
     """When sample 0 of a stream passed its device, on PortAudio's clock.
 
@@ -877,6 +894,13 @@ class _Origin:
             self.mean_s = origin_s
         self.mean_s += _ORIGIN_SHARE * (origin_s - self.mean_s)
 
+    def shift(self, by: float) -> None:
+        """The stream goes on so many samples further on."""
+        if abs(by) > _STOPPED_S * SAMPLE_RATE:
+            self.mean_s = None  # what callbacks were told before a stop was over is in it
+        elif self.mean_s is not None:
+            self.mean_s -= by / SAMPLE_RATE
+
 
 class _Lag:
     """How long a stream's device holds sound, by what each callback is told of it.
@@ -890,21 +914,23 @@ class _Lag:
         self.correction_s = 0.0
         """To be added to what callbacks of the last 0.2 s were told in the mean [s]."""
         self._least_s = least_s
-        self._brief_s = self._steady_s = self._elsewhere_s = 0.0
-        self._n = 0
+        self._brief_s = self._steady_s = self._elsewhere_s = self._seen_s = 0.0
 
     def add(self, told_s: float, elapsed_s: float) -> None:
-        if self._n == 0:
+        """Take note of what a callback was told, so long after the one before [s, s]."""
+        if self._seen_s == 0.0:
             self._brief_s = self._steady_s = told_s
-        self._n += 1
-        self._brief_s += _ORIGIN_SHARE * (told_s - self._brief_s)
+        self._seen_s = max(self._seen_s + elapsed_s, BLOCK / SAMPLE_RATE)
+        # What comes at once after a stop is as old as that, and heard by nobody.
+        share = _ORIGIN_SHARE * elapsed_s * SAMPLE_RATE / BLOCK
+        self._brief_s += share * min(max(told_s - self._brief_s, -_LAG_MOST_S), _LAG_MOST_S)
         # A machine that stood still is told nonsense for seconds.
         step_s = min(max(told_s - self._steady_s, -_LAG_STEP_S), _LAG_STEP_S)
-        self._steady_s += max(_LAG_SHARE, 1.0 / self._n) * step_s
+        self._steady_s += elapsed_s / min(self._seen_s, _LAG_MEAN_S) * step_s
         away = abs(self._brief_s - self._steady_s) > _LAG_STEP_S
         self._elsewhere_s = self._elsewhere_s + elapsed_s if away else 0.0
         if self._elsewhere_s > _LAG_MOVED_S:
-            self._steady_s, self._n = self._brief_s, 1
+            self._steady_s, self._seen_s = self._brief_s, BLOCK / SAMPLE_RATE
         self.correction_s = max(self._steady_s, self._least_s) - self._brief_s
 
 
