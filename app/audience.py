@@ -14,7 +14,8 @@ from engine.sound_server import Usage
 
 # A server that has just lost a microphone may move its recorders once more.
 _UNREST_S = 5.0
-# Who is moved away later than that, and within this time, was moved by the user.
+# Who is moved away later than that, and within this time, was moved by the user, unless a
+# microphone has come or gone since.
 _INSIST_S = 60.0
 
 
@@ -24,7 +25,7 @@ class Audience:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._server: int | None = None
-        self._microphone: int | None = None
+        self._microphones: tuple[int | None, frozenset[int]] = None, frozenset()
         self._known: frozenset[int] = frozenset()
         self._left: frozenset[int] = frozenset()  # as the user wanted
         self._taken_back_s: dict[int, float] = {}
@@ -40,8 +41,8 @@ class Audience:
         known &= usage.recorders
         strays = known - usage.listeners
         now_s = self._clock()
-        if usage.microphone != self._microphone:
-            self._microphone, self._taken_back_s = usage.microphone, {}
+        if (usage.microphone, usage.others) != self._microphones:
+            self._microphones, self._taken_back_s = (usage.microphone, usage.others), {}
         ages_s = {one: now_s - self._taken_back_s.get(one, float("-inf")) for one in strays}
         strays = frozenset(
             one for one, age_s in ages_s.items() if not _UNREST_S < age_s < _INSIST_S

@@ -89,6 +89,8 @@ class Usage:
     """Numbers of all streams that record something."""
     asking: frozenset[int] = frozenset()
     """Numbers of those that asked for it by name, where the server tells: PipeWire does."""
+    others: frozenset[int] = frozenset()
+    """Numbers of everything else that can be recorded."""
 
 
 class SoundServer:
@@ -190,8 +192,9 @@ class SoundServer:
         """How the virtual microphone is used at the moment."""
         with _server_errors("asking who listens"):
             info = self._pulse.server_info()
-            ours = [one.index for one in self._pulse.source_list() if one.name == _SOURCE]
+            sources = self._pulse.source_list()
             streams = self._pulse.source_output_list()
+        ours = [one.index for one in sources if one.name == _SOURCE]
         return Usage(
             server=info.cookie,
             default_source=info.default_source_name,
@@ -201,6 +204,7 @@ class SoundServer:
             asking=frozenset(
                 one.index for one in streams if one.proplist.get("target.object") == _SOURCE
             ),
+            others=frozenset(one.index for one in sources).difference(ours),
         )
 
     def listeners(self) -> int:

@@ -13,13 +13,22 @@ class World:
         self.now_s = 0.0
         self.server, self.microphone = 1, 7
         self.asking: frozenset[int] = frozenset()
+        self.others = frozenset({8})
         self.audience = Audience(lambda: self.now_s)
 
     def look(self, ours: set[int], others: set[int] = frozenset(), after_s: float = 1.0):
         self.now_s += after_s
         recorders = frozenset(ours) | frozenset(others)
         return self.audience.look(
-            Usage(self.server, "mic", self.microphone, frozenset(ours), recorders, self.asking)
+            Usage(
+                self.server,
+                "mic",
+                self.microphone,
+                frozenset(ours),
+                recorders,
+                self.asking,
+                self.others,
+            )
         )
 
 
@@ -51,6 +60,19 @@ def test_a_second_move_is_the_users(world):
     assert world.look({3}, after_s=10.0) == []
     assert world.look(set(), {3}) == []
     assert world.look(set(), {3}, after_s=3600.0) == []
+
+
+def test_who_is_moved_when_a_microphone_comes_or_goes_was_not_moved_by_the_user(world):
+    world.look({3})
+    assert world.look(set(), {3}) == [3]
+    assert world.look({3}, after_s=10.0) == []
+    world.others = frozenset()
+    assert world.look({3}) == []
+    assert world.look(set(), {3}) == [3]
+    world.others = frozenset({9})
+    assert world.look(set(), {3}, after_s=10.0) == [3]
+    assert world.look({3}, after_s=10.0) == []
+    assert world.look(set(), {3}) == [], "nothing has come since"
 
 
 def test_a_server_that_moves_them_at_once_is_not_the_user(world):

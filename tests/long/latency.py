@@ -10,7 +10,10 @@ Inside the program what the callbacks got is kept as well, so that the delay fal
 - *inside*: from there to the playback's callback that hands the same sample over;
 - *playback*: from there to a call that records the virtual microphone.
 
-The calls' own delay (20 ms asked for) is in none of the sums. Prints Markdown.
+The calls' own delay (20 ms asked for) is in none of the sums. PipeWire gives two recorders unlike
+places in its quanta, wrong by up to 38 ms against each other, so there one stream records both
+sounds, a channel each; *capture* and *playback* may still be wrong by what *heard* is not.
+Prints Markdown.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile as sf
 
 from app.private_server import PrivateServer
 from engine.devices import SAMPLE_RATE
@@ -125,6 +130,41 @@ class Pieces:
     uncleaned_s: float
 
 
+class Pair:
+    """Records microphone and virtual microphone by one stream of PipeWire: by one clock."""
+
+    def __init__(self, server: PrivateServer, path: Path) -> None:
+        self._server, self._path = server, path
+        options = ("--target", "0", "--rate", str(SAMPLE_RATE), "--channels", "2", "--format")
+        properties = "{ node.name = pair }"
+        self._process = subprocess.Popen(
+            ["pw-record", *options, "f32", "-P", properties, str(path)], env=server.environment
+        )
+        ports = f"{MICROPHONE}:capture_MONO", "room:monitor_MONO"
+        for source, end in zip(ports, ("pair:input_FR", "pair:input_FL"), strict=True):
+            self._link(source, end)
+
+    def _link(self, source: str, end: str) -> None:
+        deadline_s = time.monotonic() + 5.0
+        while subprocess.run(
+            ["pw-link", source, end],
+            env=self._server.environment,
+            check=False,
+            stderr=subprocess.DEVNULL,
+        ).returncode:
+            if time.monotonic() > deadline_s:
+                self._process.kill()
+                raise DeviceError(f"{source} cannot be recorded")
+            time.sleep(0.05)
+
+    def stop(self) -> tuple[Float, Float]:
+        """What the microphone and the virtual microphone recorded, (n,) each."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=5.0)
+        sound, _ = sf.read(self._path, dtype="float32")
+        return sound[:, 0].copy(), sound[:, 1].copy()
+
+
 def measure(server: PrivateServer, model: Path, sound: Float, kept: Path) -> Pieces:
     """One session from its begin to its end."""
     options = ("--device", "room.monitor", "--model", str(model), "--keep-model", "--json")
@@ -143,6 +183,7 @@ def measure(server: PrivateServer, model: Path, sound: Float, kept: Path) -> Pie
             if told[-1]["state"] == "running":
                 break
         said, heard = server.record("room.monitor"), server.record(MICROPHONE)
+        pair = Pair(server, kept.with_suffix(".wav")) if server.kind == "pipewire" else None
         silence = np.zeros(round(SETTLE_S * SAMPLE_RATE), np.float32)
         player = server.play(np.concatenate([silence, sound]), "room")
         # A room whose first player connects changes its timing, and a start finds its place.
@@ -158,12 +199,14 @@ def measure(server: PrivateServer, model: Path, sound: Float, kept: Path) -> Pie
                 before = told[-1]
                 told.clear()
         player.wait()
+        both = pair.stop() if pair else None
         recordings = said.stop(), heard.stop()
         session.terminate()
         session.stdout.read()
     if session.returncode:
         raise DeviceError(f"the session ended with {session.returncode}")
-    delays_s, whole = delays_heard(*recordings, heard.origin_s - said.origin_s)
+    compared = (*both, 0.0) if both else (*recordings, heard.origin_s - said.origin_s)
+    delays_s, whole = delays_heard(*compared)
     heard_s = statistics.median(delays_s) if delays_s else float("nan")
     seen = np.load(kept)
     captured, played = (rows[rows[:, 0] > begin_s] for rows in (seen["captured"], seen["played"]))
