@@ -69,7 +69,7 @@ _TRUST_S, _TRUST_MAX_S = 0.1, 2.0
 _RELAPSE_S = 10.0
 # Playback begins without clean sound when there is none after this.
 _PATIENCE_S = 0.5
-_START_S = 1.5
+_START_S, _PLACED_S = 1.5, 2.5
 # What is told of the delay counts as right when sound has run for so long.
 _WITNESS_S = 2.5
 _ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
@@ -800,8 +800,8 @@ class _Playback:
         weights = _rise(fade)
         out[:fade] = weights * out[:fade] + (1.0 - weights) * ending
         self._tape = tape
-        # A start finds its place after a second: nobody calls that a loss.
-        self.jumps += self._since_begin_s > _START_S or abs(by) > BLOCK
+        # A start finds its place after a second or two: nobody calls that a loss.
+        self.jumps += self._since_begin_s > _PLACED_S or abs(by) > BLOCK
         self.drift.restart()
         self._go_on(n)
         return True
