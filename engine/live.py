@@ -24,6 +24,7 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,15 +48,18 @@ _TAPE_S = 4.0
 # A stream begins with a backlog of the time before anybody listened (up to 0.6 s on
 # PulseAudio, measured): its blocks are older than this, and each younger than the last.
 _STALE_S = 0.05
-# Sound may be handed to a device until this long before the device needs it, so what it
+# Sound should be handed to a device this long before the device needs it, so what it
 # buffers (30 ms) covers the jitter of callbacks: playback waits for a late worker. Less than
 # nothing lies ready here at first; each sound that came too late even so adds to it, and a
 # minute in which more was to spare than that takes it off again, after each a longer time.
 # What a start has to do beside the sound says nothing of the time after it.
 _UNTOUCHED_S = 0.010
 _LIKELY = 0.8
-# Rather than fall silent, playback waits for sound of any kind until this long before.
+# Rather than change to other sound, or to silence, playback waits until this long before: 4 ms
+# cost PulseAudio nothing, 3 ms do. Now and then that is a hiccup of the machine; so many within
+# so many seconds, not all of one hiccup, are no accident.
 _LAST_S = 0.004
+_NARROW, _NARROW_S, _NARROW_APART_S = 3.0, 3.0, 0.1
 _MARGIN_S = -0.005
 _MARGIN_STEP_S = 0.005
 _MARGIN_MAX_S = 0.060
@@ -67,6 +71,8 @@ _FADE = 96
 # what leaves a session that was stopped clean within three seconds.
 _TRUST_S, _TRUST_MAX_S = 0.1, 2.0
 _RELAPSE_S = 10.0
+# What one late block takes from that time [blocks]: one in ten is what the wait is for.
+_LATE_TAKES = 3
 # Playback begins without clean sound when there is none after this.
 _PATIENCE_S = 0.5
 _START_S, _PLACED_S = 1.5, 2.5
@@ -348,7 +354,7 @@ class LiveSession:
             if self._priority.must_rest and time.thread_time() - self._rested_s > REST_S:
                 self._priority.step_back()
             for playback in self._playbacks:
-                playback.tell()
+                playback.tell(self._cleaned.written)
         self._worker_s = time.thread_time()
         if coming is not None:
             for playback in self._playbacks:
@@ -582,14 +588,19 @@ class _Playback:
         self._position = 0.0  # of the next sample to play
         self._loud = 1.0  # of sound that was not cleaned: 0 when muted
         self._patience_s = _PATIENCE_S
-        self._in_time_s = self._late_s = self._quiet_s = 0.0
-        self._lacks = 0.0  # clean samples, when this block was asked for; less than 0: none
-        self._short = 0.0  # most of them, since sound is late
+        self._in_time_s = self._quiet_s = 0.0
+        # When clean sound came, and up to where it reached.
+        self._arrivals: deque[tuple[float, int]] = deque(maxlen=256)
+        # Up to where it was needed, and when, for blocks that were played without it.
+        self._missed: deque[tuple[int, float]] = deque(maxlen=100)
+        self._short = 0.0  # how many samples too late it came at most, since it is not in time
         self._shorts: list[float] = []  # those of late blocks, since a look
         self._uncleaned_s = 0.0  # since that look
         self._spare_s = float("inf")  # least time to spare before sound is late, of late
+        self._narrow = 0.0  # how often there was less than none; forgotten in a few seconds
+        self._narrow_s = float("-inf")  # when, the last time that counts
         self._quiet_wanted_s = _QUIET_S
-        self._waits = self._near = False
+        self._waits = False
         self._came: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._trust_s = _TRUST_S
         self._since_return_s = _RELAPSE_S
@@ -616,11 +627,12 @@ class _Playback:
         coming, self.coming = self.coming, None
         if coming is not None:
             self._cleaned, self.behind = coming
+            self._missed.clear()
         due = self._capture.position(now_s) - self.behind - self._margin
         ahead_s = times.outputBufferDacTime - times.currentTime
         self.lag.add(ahead_s, _elapsed_s(before_s, now_s, n))
         due_s = now_s + ahead_s + self.lag.correction_s
-        if self._tape is None and not self._begin(due, n, due_s - _UNTOUCHED_S):
+        if self._tape is None and not self._begin(due, n, due_s):
             return
         self.origin.add(self._position, times.outputBufferDacTime)
         jump_s = self.drift.update(self._excess_s(due), n / SAMPLE_RATE)
@@ -630,11 +642,12 @@ class _Playback:
             return
         if self._falls_back(out):
             return
-        self._near = self._nears(n, due_s - _UNTOUCHED_S - now_s)
-        if self._tape is self._cleaned or (self._near and self._in_time_s >= self._trust_s):
-            self._wait(self._cleaned, n, due_s - _UNTOUCHED_S)
-        self._wait(self._heard, n, due_s - _LAST_S)
-        self._play(out)
+        if self.is_uncleaned:
+            self._look_back(n)
+        if self._tape is self._cleaned or self._in_time_s >= self._trust_s:
+            self._wait(self._cleaned, n, due_s)
+        self._wait(self._heard, n, due_s)
+        self._play(out, due_s)
 
     def _excess_s(self, due: float) -> float:
         """How much further behind than it should be, as far as two witnesses agree.
@@ -656,19 +669,18 @@ class _Playback:
             return 0.0
         return min(by_arrival_s, by_clock_s, key=abs)
 
-    def _begin(self, due: float, n: int, until_s: float) -> bool:
+    def _begin(self, due: float, n: int, due_s: float) -> bool:
         """Begin where we would be if we had always played, once there is something to play.
 
         Clean sound is waited for as it is later on: where callbacks come in bad step with the
         capture's, it would be a moment late each time.
         """
-        self._late_s += n / SAMPLE_RATE
         if due < self._position:
             return False  # heard already, or nothing has come yet
         self._patience_s -= n / SAMPLE_RATE
         before, self._position = self._position, float(round(due))
-        if self._nears(n, until_s - self._clock.monotonic()):
-            self._wait(self._cleaned, n, until_s)
+        if self._nears(n, due_s - _UNTOUCHED_S - self._clock.monotonic()):
+            self._wait(self._cleaned, n, due_s)
         if not self._holds(self._cleaned, self._position, n) and (
             self._patience_s > 0.0 or not self._holds(self._heard, self._position, n)
         ):
@@ -680,10 +692,12 @@ class _Playback:
         self.drift.restart(new=True)
         return True
 
-    def _play(self, out: Float) -> None:
+    def _play(self, out: Float, due_s: float) -> None:
         """The next block, of what is best and there."""
         n, before = len(out), self._tape
         tape = self._choose(n)
+        if tape is not self._cleaned:
+            self._missed.append((self._end(self._position, n), due_s - _UNTOUCHED_S))
         if tape is not None:
             out[:] = self._sound(tape, self._position, n)
         if tape is not before:
@@ -701,22 +715,35 @@ class _Playback:
 
     def _choose(self, n: int) -> Tape | None:
         """Clean sound if it has been in time for a while, else sound as it came, else none."""
-        there = self._holds(self._cleaned, self._position, n)
-        in_time = there or (self.is_uncleaned and self._near)
-        if in_time:
-            if self._late_s > 0.0 and self._is_curable(self._short):
-                self._grow()
-            self._late_s = self._short = 0.0
-            self._in_time_s += n / SAMPLE_RATE
-            self._rest(n)
-        else:
-            self._late_s += n / SAMPLE_RATE
+        if self._holds(self._cleaned, self._position, n):
+            if not self.is_uncleaned:
+                self._in_time_s += n / SAMPLE_RATE
+                self._rest(n)
+                return self._cleaned
+            if self._in_time_s >= self._trust_s:
+                return self._cleaned
+        elif not self.is_uncleaned:
             self._in_time_s = self._quiet_s = 0.0
-            self._short = max(self._short, self._lacks)
-            self._shorts.append(self._lacks)
-        if there and (not self.is_uncleaned or self._in_time_s >= self._trust_s):
-            return self._cleaned
         return self._heard if self._holds(self._heard, self._position, n) else None
+
+    def _look_back(self, n: int) -> None:
+        """Whether clean sound would have been in time for blocks that were played without it."""
+        while self._missed:
+            end, until_s = self._missed[0]
+            came_s = next((at_s for at_s, written in list(self._arrivals) if written >= end), None)
+            if came_s is None:
+                return
+            self._missed.popleft()
+            if came_s > until_s:
+                late = (came_s - until_s) * SAMPLE_RATE
+                self._in_time_s = max(self._in_time_s - _LATE_TAKES * n / SAMPLE_RATE, 0.0)
+                self._short = max(self._short, late)
+                self._shorts.append(late)
+                continue
+            if self._short > 0.0 and self._is_curable(self._short):
+                self._grow()
+            self._short = 0.0
+            self._in_time_s += n / SAMPLE_RATE
 
     def _is_curable(self, short: float) -> bool:
         """Whether sound that was late by so many samples would be in time with more margin.
@@ -756,10 +783,9 @@ class _Playback:
 
     def _grow(self) -> None:
         """Sound came too late: leave more time for it, and longer."""
-        owed = 0.5 if self._since_grown_s < _MARGIN_TAKES_S else 1.0
-        if self.drift.excess_s < -owed * _MARGIN_STEP_S:
+        if self._since_grown_s < _MARGIN_TAKES_S or self.drift.excess_s < -_MARGIN_STEP_S:
             return  # what was added before has still to take effect
-        self._since_grown_s = 0.0
+        self._since_grown_s = self._narrow = 0.0
         grown = self._margin + round(_MARGIN_STEP_S * SAMPLE_RATE)
         self._margin = min(grown, round(_MARGIN_MAX_S * SAMPLE_RATE))
         self._quiet_wanted_s = min(2.0 * self._quiet_wanted_s, _QUIET_MAX_S)
@@ -767,6 +793,9 @@ class _Playback:
     def _rest(self, n: int) -> None:
         """A margin that was not needed for long is delay."""
         self._quiet_s += n / SAMPLE_RATE
+        self._narrow = max(self._narrow - n / SAMPLE_RATE * _NARROW / _NARROW_S, 0.0)
+        if self._narrow > _NARROW - 1.0 and self._is_curable(0.0):
+            self._grow()
         if self._quiet_s > self._quiet_wanted_s:
             if self._spare_s > 2.0 * _MARGIN_STEP_S:
                 shrunk = self._margin - round(_MARGIN_STEP_S * SAMPLE_RATE)
@@ -793,6 +822,7 @@ class _Playback:
         if before is self._heard:
             ending *= self._loud
         self._position += by
+        self._missed.clear()
         self.origin.shift(by)
         out[:] = self._sound(tape, self._position, n)
         if tape is self._heard:
@@ -827,18 +857,17 @@ class _Playback:
     def _nears(self, n: int, wait_s: float) -> bool:
         """Whether clean sound is there, or would likely be if most of the time left were waited."""
         shift = round(_LIKELY * max(wait_s, 0.0) * SAMPLE_RATE)
-        self._lacks = self._end(self._position - shift, n) - self._cleaned.written
         return self._holds(self._cleaned, self._position - shift, n)
 
     def _sound(self, tape: Tape, position: float, n: int) -> Float:
         sound = varispeed.read(tape, position, n, self.drift.speed)
         return np.zeros(n, np.float32) if sound is None else sound
 
-    def _wait(self, tape: Tape, n: int, until_s: float) -> None:
+    def _wait(self, tape: Tape, n: int, due_s: float) -> None:
         """Give who is late the time until this block is due: waiting is no loss yet."""
         waited = False
         while not self._holds(tape, self._position, n):
-            left_s = until_s - self._clock.monotonic()
+            left_s = due_s - _LAST_S - self._clock.monotonic()
             if left_s <= 0.0:
                 return
             waited = self._waits = True
@@ -847,11 +876,15 @@ class _Playback:
         self._waits = False
         if tape is self._cleaned:
             ready_s = (tape.written - self._position - n) / SAMPLE_RATE
-            spare_s = until_s - self._clock.monotonic() + (0.0 if waited else ready_s)
-            self._spare_s = min(self._spare_s, spare_s)
+            now_s = self._clock.monotonic()
+            spare_s = due_s - _UNTOUCHED_S - now_s
+            self._spare_s = min(self._spare_s, spare_s + (0.0 if waited else ready_s))
+            if waited and spare_s < 0.0 and now_s - self._narrow_s > _NARROW_APART_S:
+                self._narrow, self._narrow_s = self._narrow + 1.0, now_s
 
-    def tell(self) -> None:
-        """Clean sound has come (the worker's call)."""
+    def tell(self, written: int) -> None:
+        """Clean sound has come, up to there (the worker's call)."""
+        self._arrivals.append((self._clock.monotonic(), written))
         if self._waits and self._came.empty():
             self._came.put(None)
 

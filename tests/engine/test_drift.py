@@ -184,17 +184,66 @@ def test_sound_that_is_late_every_time_gets_its_margin_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As after a stop of the process, where callbacks come in another step than before."""
-    monkeypatch.setattr(two_clocks, "OUTPUT_S", 0.010)  # so that no time is left to wait
+    monkeypatch.setattr(two_clocks, "OUTPUT_S", 0.004)  # so that no time is left to wait
     world = TwoClocks(halved(), 0.0, jitter_s=1e-5)
     world.run(10.0)
     playback = world.session._playbacks[0]
     assert playback.uncleaned == 0
-    world._first_slot_s -= 0.006
+    for _ in range(2):
+        world._first_slot_s -= 0.003
+        world.run(0.01)
     world.run(2.0)
     assert 0.3 * SAMPLE_RATE < playback.uncleaned < SAMPLE_RATE
     world.run(3.0)
     assert np.abs(heard(world, 3.0)).max() < 0.26
     assert abs(world.delays_ms[-1] - world.targets_ms[-1]) < 10.0
+    assert largest_bend(heard(world, 14.0)) < 1.1
+
+
+def least_spare_s(world: TwoClocks) -> float:
+    """Time to spare when the tightest block of the last second was handed over [s]."""
+    playback = world.session._playbacks[0]
+    playback._spare_s = float("inf")
+    world.run(1.0)
+    return playback._spare_s
+
+
+@pytest.mark.parametrize("spec", [FULLBAND, CLASSIC], ids=lambda spec: spec.name)
+def test_a_hiccup_of_the_machine_is_not_heard(spec: ModelSpec) -> None:
+    """A little later than sound should be handed over, not later than it can be."""
+    world = TwoClocks(Steady(spec, gain=0.5), 0.0, jitter_s=1e-5)
+    world.run(10.0)
+    playback = world.session._playbacks[0]
+    margin, late_s = playback._margin, least_spare_s(world) + 0.003
+    assert late_s > 0.0
+    for _ in range(5):
+        world.worker_cost_s += late_s
+        world.run(1.0 if spec is CLASSIC else 0.015)
+        world.worker_cost_s -= late_s
+        world.run(5.0)
+    if spec is FULLBAND:
+        assert playback._margin == margin
+    assert playback.uncleaned == 0
+    assert largest_bend(heard(world, 30.0)) < 1.1
+
+
+@pytest.mark.parametrize("spec", [FULLBAND, CLASSIC], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("step_ms", range(1, 16, 2))
+def test_in_whatever_step_callbacks_come_from_now_on_it_is_clean(
+    spec: ModelSpec, step_ms: int
+) -> None:
+    """A device that has fallen behind stays there: on PulseAudio by 3.5 ms, once a minute."""
+    world = TwoClocks(Steady(spec, gain=0.5), 0.0, jitter_s=1e-5)
+    world.run(5.0)
+    world._first_slot_s -= 0.001 * step_ms
+    world.run(5.0)
+    playback = world.session._playbacks[0]
+    uncleaned = playback.uncleaned
+    assert uncleaned < SAMPLE_RATE
+    world.run(5.0)
+    assert playback.uncleaned == uncleaned
+    # Not more margin than was lacking, and a step of its own.
+    assert playback._margin / SAMPLE_RATE < -0.005 + 0.001 * step_ms + 0.006
     assert largest_bend(heard(world, 14.0)) < 1.1
 
 
