@@ -39,9 +39,14 @@ SAMPLE_RATE = 48_000
 """What sound servers and cards run at [Hz]; the server converts where one does not."""
 
 BLOCK = 480
-"""Samples a callback gets: 10 ms. At 5 ms the ALSA plug-in lost samples, measured."""
+"""Samples that playback is asked for at a time: 10 ms. With 5 ms the ALSA plug-in lost some."""
 
-_LATENCY_S = 0.02
+CAPTURE_BLOCK = 240
+"""Samples that a capture hands over at a time: 5 ms, none of them lost in 25 s beside a hog."""
+
+# Asked for less than four blocks, PulseAudio sends what was captured in pieces of one block: it
+# comes 7 ms sooner than in pieces of two.
+_LATENCY_S = {"input": 0.015, "output": 0.02}
 
 # A server that answers nobody is hung up on after 10 s, which ends this wait as well.
 _START_S = 15.0
@@ -351,16 +356,16 @@ def _refused(name: str, problem: Exception) -> DeviceError:
 
 def _begin(kind: str, name: str, callback: Callback) -> Any:
     served, called = has_sound_server(), _Called(callback)
-    make, variable = _STREAMS[kind]
+    make, variable, block = _STREAMS[kind]
     try:
         with _routed(variable, name) if served else contextlib.nullcontext():
             stream = make(
                 device="pulse" if served else name,
                 samplerate=SAMPLE_RATE,
-                blocksize=BLOCK,
+                blocksize=block,
                 channels=1,
                 dtype="float32",
-                latency=_LATENCY_S,
+                latency=_LATENCY_S[kind],
                 callback=called,
             )
             _opened[stream] = called
@@ -400,8 +405,8 @@ def _start(stream: Any) -> None:
 
 
 _STREAMS = {
-    "input": (sd.InputStream, "PULSE_SOURCE"),
-    "output": (sd.OutputStream, "PULSE_SINK"),
+    "input": (sd.InputStream, "PULSE_SOURCE", CAPTURE_BLOCK),
+    "output": (sd.OutputStream, "PULSE_SINK", BLOCK),
 }
 _stuck: list[Any] = []
 # Kept: a connection takes 25 ms on a busy machine, of the 200 in which an idle session wakes.

@@ -33,7 +33,7 @@ import numpy as np
 
 from engine import devices, varispeed
 from engine.denoiser import Denoiser, Frame, Knobs
-from engine.devices import BLOCK, SAMPLE_RATE
+from engine.devices import BLOCK, CAPTURE_BLOCK, SAMPLE_RATE
 from engine.drift import SPEED_LIMIT, Drift
 from engine.errors import DeviceError
 from engine.excerpt import Excerpt
@@ -60,7 +60,7 @@ _LIKELY = 0.8
 # so many seconds, not all of one hiccup, are no accident.
 _LAST_S = 0.004
 _NARROW, _NARROW_S, _NARROW_APART_S = 3.0, 3.0, 0.1
-_MARGIN_S = -0.005
+_MARGIN_S = -0.003
 _MARGIN_STEP_S = 0.005
 _MARGIN_MAX_S = 0.060
 _MARGIN_TAKES_S = _MARGIN_STEP_S / SPEED_LIMIT + 1.0  # until the sound is that much later
@@ -78,7 +78,7 @@ _PATIENCE_S = 0.5
 _START_S, _PLACED_S = 1.5, 2.5
 # What is told of the delay counts as right when sound has run for so long.
 _WITNESS_S = 2.5
-_ORIGIN_SHARE = 0.05  # of the newest callback in a mean over 0.2 s
+_ORIGIN_MEAN_S = 0.2
 # What a device buffers changes seldom; what servers tell of it wanders by 15 ms within seconds
 # (PipeWire, with callbacks steady to half a millisecond). So the mean of a longer time counts,
 # unless it has been elsewhere for so long.
@@ -500,8 +500,8 @@ class _Capture:
         self.called_s = float("-inf")
         self.sounded_s: float | None = None
         self.gaps = 0
-        self.origin = _Origin()
-        self.lag = _Lag(BLOCK / SAMPLE_RATE)  # no block comes before its end was heard
+        self.origin = _Origin(CAPTURE_BLOCK)
+        self.lag = _Lag(CAPTURE_BLOCK / SAMPLE_RATE)  # no block comes before its end was heard
         self._clock = clock
         self._arrival = 0.0, 0  # time of the newest block, and the position after it
         self._age_s = float("inf")  # of the newest block; 0 once the backlog is over
@@ -577,7 +577,7 @@ class _Playback:
         self.played = self.uncleaned = 0
         """Samples of sound since the start, and those of them that were not cleaned."""
         self.stops = self.jumps = 0
-        self.origin = _Origin()
+        self.origin = _Origin(BLOCK)
         self.lag = _Lag()
         self.drift = Drift()
         self._capture = capture
@@ -915,9 +915,14 @@ class _Origin:
 
     A running mean of what the callbacks are told: where the server's periods are no whole
     number of blocks, a single one is off by up to a period (10 ms, measured).
+
+    Parameters
+    ----------
+    block : of a callback [samples]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block: int) -> None:
+        self._share = block / SAMPLE_RATE / _ORIGIN_MEAN_S
         self.mean_s: float | None = None
         """None before the first callback [s]."""
 
@@ -925,7 +930,7 @@ class _Origin:
         origin_s = time_s - index / SAMPLE_RATE
         if self.mean_s is None:
             self.mean_s = origin_s
-        self.mean_s += _ORIGIN_SHARE * (origin_s - self.mean_s)
+        self.mean_s += self._share * (origin_s - self.mean_s)
 
     def shift(self, by: float) -> None:
         """The stream goes on so many samples further on."""
@@ -955,7 +960,7 @@ class _Lag:
             self._brief_s = self._steady_s = told_s
         self._seen_s = max(self._seen_s + elapsed_s, BLOCK / SAMPLE_RATE)
         # What comes at once after a stop is as old as that, and heard by nobody.
-        share = _ORIGIN_SHARE * elapsed_s * SAMPLE_RATE / BLOCK
+        share = elapsed_s / _ORIGIN_MEAN_S
         self._brief_s += share * min(max(told_s - self._brief_s, -_LAG_MOST_S), _LAG_MOST_S)
         # A machine that stood still is told nonsense for seconds.
         step_s = min(max(told_s - self._steady_s, -_LAG_STEP_S), _LAG_STEP_S)

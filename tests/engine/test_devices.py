@@ -95,7 +95,7 @@ class Stuck:
 def test_a_stream_that_never_starts_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "has_sound_server", lambda: False)
     monkeypatch.setattr(devices, "_START_S", 0.05)
-    monkeypatch.setitem(devices._STREAMS, "input", (Stuck, "PULSE_SOURCE"))
+    monkeypatch.setitem(devices._STREAMS, "input", (Stuck, "PULSE_SOURCE", devices.CAPTURE_BLOCK))
     try:
         with pytest.raises(DeviceError, match="left behind"):
             devices.open_input("microphone", lambda *_: None)

@@ -175,7 +175,7 @@ def test_a_device_that_buffers_more_from_now_on_is_told_of(
 
 def test_nothing_is_heard_before_it_was_captured(card: Card, session: LiveSession) -> None:
     told_ms = []
-    for age_s in (0.010, 0.002):  # the second cannot be: a block is 10 ms long
+    for age_s in (0.005, 0.001):  # the second cannot be: a block is 5 ms long
         for block in ramp(100).reshape(-1, BLOCK):
             card.pass_time()
             card.hear(block, age_s)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from engine import devices
-from engine.devices import BLOCK, SAMPLE_RATE
+from engine.devices import BLOCK, CAPTURE_BLOCK, SAMPLE_RATE
 from engine.live import LiveSession
 from engine.network import Estimator
 from engine.spec import ModelSpec
@@ -113,7 +113,7 @@ class TwoClocks:
         self.sound = self._tone
         # A whole number of periods and of blocks in a second.
         second = 2.0 * np.pi * TONE_HZ * np.arange(SAMPLE_RATE) / SAMPLE_RATE
-        self._second = (0.5 * np.sin(second)).astype(np.float32).reshape(-1, BLOCK)
+        self._second = (0.5 * np.sin(second)).astype(np.float32).reshape(-1, CAPTURE_BLOCK)
         self.heard: list[Float] | None = []
         """What was played; None to keep none."""
         self.delays_ms: list[float] = []
@@ -184,14 +184,14 @@ class TwoClocks:
         return self._late()
 
     def _due_capture(self) -> float:
-        return (self.n_captured + BLOCK) / self.capture_hz + self._late()
+        return (self.n_captured + CAPTURE_BLOCK) / self.capture_hz + self._late()
 
     def _capture(self) -> None:
         first, now_s = self.n_captured, self._now_s
         block = self.sound(first)
         times = SimpleNamespace(currentTime=now_s, inputBufferAdcTime=first / self.capture_hz)
-        self.session._capture.callback(block[:, np.newaxis], BLOCK, times, None)
-        self.n_captured += BLOCK
+        self.session._capture.callback(block[:, np.newaxis], CAPTURE_BLOCK, times, None)
+        self.n_captured += CAPTURE_BLOCK
         self._at(max(self._due_capture(), now_s), self._capture)
         wanted = self.session._at + self.session._pipeline.wanted
         if not self._cleaning and self.session._capture.tape.written >= wanted:
@@ -230,7 +230,7 @@ class TwoClocks:
         self._at(max(self._slot() - OUTPUT_S + self._late(), self._now_s), self._play)
 
     def _tone(self, first: int) -> Float:
-        return self._second[first // BLOCK % len(self._second)]
+        return self._second[first // CAPTURE_BLOCK % len(self._second)]
 
 
 def artefacts_db(sound: Float) -> float:
