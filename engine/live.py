@@ -60,7 +60,7 @@ _LIKELY = 0.8
 # so many seconds, not all of one hiccup, are no accident.
 _LAST_S = 0.004
 _NARROW, _NARROW_S, _NARROW_APART_S = 3.0, 3.0, 0.1
-_MARGIN_S = -0.003
+_MARGIN_S = -0.005
 _MARGIN_STEP_S = 0.005
 _MARGIN_MAX_S = 0.060
 _MARGIN_TAKES_S = _MARGIN_STEP_S / SPEED_LIMIT + 1.0  # until the sound is that much later
