@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from app.private_server import PrivateServer, Recorder
 from engine.control import ControlClient
 from engine.devices import SAMPLE_RATE
 from engine.errors import ControlError
-from engine.measure import aligned, delay_between, level_dbfs, si_sdr_db
+from engine.measure import delay_between, followed, level_dbfs, si_sdr_db
 from engine.stft import Float
 from tests.live.continuity import Second, Witness, seconds_of, speech_like
 from tests.onnx_models import CLASSIC, FULLBAND, write_identity, write_silence
@@ -47,7 +48,7 @@ class Session:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(json.loads(line))
+            self.lines.append({**json.loads(line), "read_s": time.monotonic()})
 
     def wait_for(self, state: str, timeout_s: float = 20.0) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s
@@ -178,7 +179,9 @@ def test_identity_model_is_a_pure_delay(
 
     told = statuses(made.lines)
     assert all(second.intact for second in seconds)
-    assert told[-1]["drops"] == told[0]["drops"] or witness.waits
+    for before, after in itertools.pairwise(told):
+        lost = after["drops"] > before["drops"]
+        assert not lost or witness.waited(before["read_s"] - 0.5, after["read_s"]), told
     measured_ms = made.delay_ms(float(np.median([second.delay for second in seconds])))
     reported = [line["delay_ms"] for line in told]
     assert abs(np.median(reported) - measured_ms) < 15, f"{reported}, measured {measured_ms}"
@@ -191,7 +194,9 @@ def test_a_minute_of_sound_comes_through(
     sound = speech_like(rng, seconds=60.0, top_hz=8000)
     options = ("--model", str(model))
     made, seconds, _ = undisturbed_call(server, sound, *options, attempts=2)
-    assert len(sound) / SAMPLE_RATE <= len(seconds_of(made.said, made.said)) + 1
+    whole = made.said[: len(made.said) // SAMPLE_RATE * SAMPLE_RATE].reshape(-1, SAMPLE_RATE)
+    assert sum(level_dbfs(second) > -40.0 for second in whole) >= 60
+    assert len(seconds) > 40
     assert all(second.intact for second in seconds)
 
 
@@ -201,18 +206,15 @@ def test_classic_model_improves_what_the_call_hears(server: PrivateServer) -> No
     n = min(len(voice), len(rain))
     gain = 10 ** ((level_dbfs(voice[:n]) - 5.0 - level_dbfs(rain[:n])) / 20)
     noisy = 0.5 * (voice[:n] + gain * rain[:n])
-    for _ in range(3):  # one block lost to a busy machine shifts what is compared
+    for _ in range(3):  # a busy machine lets a moment through uncleaned
         made = call(server, noisy)
-        gained_db = score(voice[:n], made.heard) - score(voice[:n], made.said)
+        said = followed(noisy, made.said)
+        heard = followed(said, made.heard)
+        gained_db = si_sdr_db(voice[:n], heard) - si_sdr_db(voice[:n], said)
         if gained_db > 2.0:
             break
     # 4 dB to 7 dB measured; half of the least could not be chance.
     assert gained_db > 2.0
-
-
-def score(voice: Float, recording: Float) -> float:
-    delay, _ = delay_between(voice, recording)
-    return si_sdr_db(*aligned(voice, recording, delay))
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
