@@ -810,6 +810,7 @@ class _Playback:
             self._trust_s = min(2.0 * self._trust_s, _TRUST_MAX_S) if relapse else _TRUST_S
         else:
             self._since_return_s = 0.0
+            self._missed.clear()
         self._tape = tape
 
     def _jump(self, by: int, out: Float, tape: Tape | None) -> bool:
