@@ -717,7 +717,6 @@ class _Playback:
         """Clean sound if it has been in time for a while, else sound as it came, else none."""
         if self._holds(self._cleaned, self._position, n):
             if not self.is_uncleaned:
-                self._in_time_s += n / SAMPLE_RATE
                 self._rest(n)
                 return self._cleaned
             if self._in_time_s >= self._trust_s:
@@ -728,9 +727,10 @@ class _Playback:
 
     def _look_back(self, n: int) -> None:
         """Whether clean sound would have been in time for blocks that were played without it."""
+        arrivals = list(self._arrivals)  # the worker adds to them meanwhile
         while self._missed:
             end, until_s = self._missed[0]
-            came_s = next((at_s for at_s, written in list(self._arrivals) if written >= end), None)
+            came_s = next((at_s for at_s, written in arrivals if written >= end), None)
             if came_s is None:
                 return
             self._missed.popleft()
