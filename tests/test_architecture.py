@@ -57,7 +57,8 @@ ROOMS = {
     "tensorflow": ("training/",),
     "keras": ("training/",),
     "jax": ("training/",),
-    "torch": ("training/accelerated.py",),
+    "torch": ("training/accelerated.py", "training/card_learning.py", "training/card_ops.py", "training/card_kernels.py"),
+    "triton": ("training/card_kernels.py",),
     "tf2onnx": ("training/export.py",),
     "onnx": (
         "training/export.py",

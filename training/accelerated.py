@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from itertools import count
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -88,6 +88,10 @@ class Pool:
 
     def play(self, place: torch.Tensor) -> torch.Tensor:
         """Sound at places (…) float64 [samples from the start of the pool]: float32."""
+        if place.is_cuda:
+            from training import card_kernels
+
+            return card_kernels.play(self.samples, place, self.filter)
         base = place.floor()
         phase = ((place - base) * _PHASES).round().long()
         base = base.long() - (_TAPS // 2 - 1)
@@ -99,6 +103,38 @@ class Pool:
         return made.mul_(1.0 / 32768.0)
 
 
+class Sources(NamedTuple):
+    """What the clips of a batch are mixed from."""
+
+    clean: torch.Tensor
+    """(n_clips, n_samples): speech with early reflections."""
+    reverberant: torch.Tensor
+    """The same with all of them."""
+    noise: torch.Tensor
+    """The same size, at an RMS of 1."""
+    silent: torch.Tensor
+    """(n_clips,): where there is no speech to speak of."""
+    voices: list[set[str]]
+    """Recordings of each clip's speech."""
+    noises: list[set[str]]
+    """Recordings of each clip's noise."""
+
+
+class Met(NamedTuple):
+    """Which recordings were heard together: asked later, since an answer waits for the card."""
+
+    sources: Sources
+    turn: int
+    has_noise: np.ndarray
+    silent: torch.Tensor
+
+    def pairs(self) -> list[Pair]:
+        """Names of speech and of noise."""
+        both = np.flatnonzero(self.has_noise & ~self.silent.cpu().numpy())
+        voices, noises = self.sources.voices, self.sources.noises
+        return [(a, b) for k in both for a in voices[k] for b in noises[k - self.turn]]
+
+
 class CardMixer:
     """Draws batches from collections of speech, noise and rooms: as ``mixing.Mixer`` does.
 
@@ -106,6 +142,7 @@ class CardMixer:
     ----------
     speech, noise, rooms, recipe, simulated : as there
     n_clips, n_samples : size of a batch
+    echo : how often voices and noises of a batch are put together, at most
     """
 
     def __init__(
@@ -117,8 +154,9 @@ class CardMixer:
         simulated: Sequence[Float],
         n_clips: int,
         n_samples: int,
+        echo: int = 1,
     ) -> None:
-        self.sample_rate, self.recipe = speech.sample_rate, recipe
+        self.sample_rate, self.recipe, self.echo = speech.sample_rate, recipe, echo
         self.n_clips, self.n_samples = n_clips, n_samples
         self._speech = Pool(speech.recordings, self.sample_rate)
         self._chance = speech_chance(speech, recipe.voice_s)
@@ -151,31 +189,43 @@ class CardMixer:
             ]
         )
 
-    def draw(self, seed: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, list[Pair]]:
+    def draw(self, seed: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, Met]:
         """Noisy and clean clips (n_clips, n_samples), and which recordings met in them."""
-        rng = np.random.default_rng(list(seed))
-        card = torch.Generator(device()).manual_seed(int(rng.integers(2**62)))
-        recipe, n = self.recipe, self.n_clips
+        return self.mix(self.sources(seed), seed)
+
+    def sources(self, seed: Sequence[int]) -> Sources:
+        """Voices and noises of a batch, which ``mix`` may put together more than once."""
+        rng, card = _generators(seed)
         speech, voices = self._sentences(rng)
         noise, noises = self._noises(rng, card, speech)
-        kind = rng.random(n)
-        spectrum = self._rfft(speech) * self._equaliser(rng, n)
-        room = self._drawn_rooms(rng, n)
+        spectrum = self._rfft(speech) * self._equaliser(rng, self.n_clips)
+        room = self._drawn_rooms(rng, self.n_clips)
         clean = self._irfft(spectrum * self._early[room])
         reverberant = self._irfft(spectrum * self._whole[room])
-        del spectrum
-        speech_db = self.level_db(clean)
         # Nothing but a pause counts as no speech at all.
-        silent = _on(kind < recipe.noise_only) | (self.level_db(speech) < -2.0 * PAUSE_UNDER_DB)
+        silent = self.level_db(speech) < -2.0 * PAUSE_UNDER_DB
+        return Sources(clean, reverberant, noise, silent, voices, noises)
+
+    def mix(
+        self, sources: Sources, seed: Sequence[int], turn: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor, Met]:
+        """Clips as of ``draw``, each voice with the noise that lies ``turn`` clips before it."""
+        rng, card = _generators([*seed, 1 + turn])
+        recipe, n = self.recipe, self.n_clips
+        clean, reverberant, noise = sources.clean, sources.reverberant, sources.noise.roll(turn, 0)
+        kind = rng.random(n)
+        speech_db = self.level_db(clean)
+        silent = _on(kind < recipe.noise_only) | sources.silent
         is_clean = (kind >= recipe.noise_only) & (kind < recipe.noise_only + recipe.clean)
-        snr_db = rng.triangular(*recipe.snr_db, n)
         nearly = np.where(rng.random(n) < 0.5, np.inf, rng.uniform(30.0, 50.0, n))
-        snr_db = _on(np.where(is_clean, nearly, snr_db))
-        has_rumble = is_clean & (rng.random(n) < recipe.rumble)
-        own_db = speech_db + _on(rng.uniform(*recipe.rumble_db, n))
-        own = self._rumble(rng, card, n) * _factor(own_db)[:, None] * _on(has_rumble)[:, None]
-        clean, reverberant = clean + own, reverberant + own
-        noisy = reverberant + _factor(speech_db - snr_db)[:, None] * noise
+        snr_db = np.where(is_clean, nearly, rng.triangular(*recipe.snr_db, n))
+        rumbling = np.flatnonzero(is_clean & (rng.random(n) < recipe.rumble))
+        if len(rumbling):
+            rows = _on(rumbling, torch.int64)
+            own_db = speech_db[rows] + _on(rng.uniform(*recipe.rumble_db, len(rumbling)))
+            own = self._rumble(rng, card, len(rumbling)) * _factor(own_db)[:, None]
+            clean, reverberant = (s.index_add(0, rows, own) for s in (clean, reverberant))
+        noisy = reverberant + _factor(speech_db - _on(snr_db))[:, None] * noise
         level_db = _on(rng.uniform(*recipe.level_db, n))
         alone_db = _on(rng.uniform(-65.0, -20.0, n))
         noisy = torch.where(silent[:, None], _factor(alone_db)[:, None] * noise, noisy)
@@ -188,9 +238,7 @@ class CardMixer:
         )
         noisy = torch.maximum(torch.minimum(noisy, ceiling[:, None]), -ceiling[:, None])
         noisy, clean = self._in_call(rng, noisy, clean)
-        has_speech = np.isfinite(snr_db.cpu().numpy()) & ~silent.cpu().numpy()
-        pairs = [(a, b) for k in np.flatnonzero(has_speech) for a in voices[k] for b in noises[k]]
-        return noisy, clean, pairs
+        return noisy, clean, Met(sources, turn, np.isfinite(snr_db), silent)
 
     def level_db(self, sound: torch.Tensor) -> torch.Tensor:
         """Active level of each clip [dB]: (n,); −inf for silence."""
@@ -308,12 +356,12 @@ class CardMixer:
     def _babble(
         self, rng: np.random.Generator, clip: np.ndarray, speech: torch.Tensor
     ) -> torch.Tensor:
-        """Four to eight voices of other clips together."""
+        """Four to eight voices together, none of a clip that will hear them."""
         chosen = np.zeros((len(clip), self.n_clips), np.float32)
-        others = max(1, self.n_clips - 1)
+        others = max(1, self.n_clips - self.echo)
         for row, own in zip(chosen, clip, strict=True):
             voices = rng.choice(others, min(others, int(rng.integers(4, 9))), replace=False)
-            row[(own + 1 + voices) % self.n_clips] = 1.0
+            row[(own + self.echo + voices) % self.n_clips] = 1.0
         return _on(chosen) @ speech
 
     def _widening(
@@ -423,9 +471,12 @@ class CardMixer:
         narrow = (rng.random(n) < recipe.band_limited) | on_telephone
         corner = np.where(on_telephone, rng.choice([3400.0, 3800.0], n), rng.choice(corners, n))
         order = rng.integers(6, 25, n)
-        law = torch.log1p(255.0 * heard.abs()) / math.log(256.0)
-        law = heard.sign() * torch.expm1((law * 127.0).round() / 127.0 * math.log(256.0)) / 255.0
-        heard = torch.where(_on(on_telephone)[:, None], law, heard)
+        if on_telephone.any():
+            rows = _on(np.flatnonzero(on_telephone), torch.int64)
+            sound = heard[rows]
+            law = torch.log1p(255.0 * sound.abs()) / math.log(256.0)
+            law = torch.expm1((law * 127.0).round() / 127.0 * math.log(256.0)) / 255.0
+            heard[rows] = sound.sign() * law
         if narrow.any():
             rows = _on(np.flatnonzero(narrow), torch.int64)
             response = _low_pass(
@@ -434,35 +485,43 @@ class CardMixer:
             first, second = (self._irfft(self._rfft(s[rows]) * response) for s in (heard, wanted))
             gain = (0.99 / _peak(first)).clamp(max=1.0)[:, None]
             heard[rows], wanted[rows] = gain * first, gain * second
-        lost = rng.random(n) < recipe.lost_packets
+        lost = np.flatnonzero(rng.random(n) < recipe.lost_packets)
+        if len(lost):
+            self._lose_packets(rng, lost, (heard, wanted))
+        muted = np.flatnonzero(rng.random(n) < recipe.muted)
+        if len(muted):
+            m = len(muted)
+            begin = np.where(rng.random(m) < 0.7, 0, rng.integers(self.n_samples, size=m))
+            end = begin + rng.uniform(0.02, recipe.longest_mute_s, m) * rate
+            audible = (self.t < _on(begin)[:, None]) | (self.t >= _on(end)[:, None])
+            rows = _on(muted, torch.int64)
+            for sound in (heard, wanted):
+                sound[rows] *= audible
+        return heard, wanted
+
+    def _lose_packets(
+        self, rng: np.random.Generator, lost: np.ndarray, sounds: tuple[torch.Tensor, ...]
+    ) -> None:
+        """Leave gaps in some clips of each of the sounds, or play what was before once more."""
+        n, rate = len(lost), self.sample_rate
         packet = (rng.choice([0.01, 0.02, 0.03, 0.06], n) * rate).astype(np.int64)
         gaps = 1 + rng.poisson(10.0 ** rng.uniform(-1.0, 0.7, n) * self.n_samples / rate)
         begin = packet[:, None] * rng.integers(
             1, np.maximum(2, self.n_samples // packet)[:, None], (n, _GAPS)
         )
-        there = lost[:, None] & (np.arange(_GAPS) < gaps[:, None])
+        there = np.arange(_GAPS) < gaps[:, None]
         repeats = _on(rng.random(n) < 0.4)[:, None]
-        inside = torch.zeros(heard.shape, dtype=torch.bool, device=device())
+        length = _on(packet, torch.int64)[:, None]
+        inside = torch.zeros((n, self.n_samples), dtype=torch.bool, device=device())
         for j in range(_GAPS):
             since = self.t - _on(begin[:, j : j + 1], torch.int64)
-            inside |= (
-                (since >= 0)
-                & (since < _on(packet, torch.int64)[:, None])
-                & _on(there[:, j : j + 1])
-            )
-        before = (self.t - _on(packet, torch.int64)[:, None]).clamp_(min=0)
-        muted = rng.random(n) < recipe.muted
-        first = np.where(rng.random(n) < 0.7, 0, rng.integers(self.n_samples, size=n))
-        until = first + rng.uniform(0.02, recipe.longest_mute_s, n) * rate
-        silent = (
-            (self.t >= _on(first)[:, None]) & (self.t < _on(until)[:, None]) & _on(muted)[:, None]
-        )
-        made = []
-        for sound in (heard, wanted):
-            once_more = torch.where(repeats, sound.gather(1, before), torch.zeros_like(sound))
-            sound = torch.where(inside, once_more, sound)
-            made.append(sound * ~silent)
-        return made[0], made[1]
+            inside |= (since >= 0) & (since < length) & _on(there[:, j : j + 1])
+        before = (self.t - length).clamp_(min=0)
+        rows = _on(lost, torch.int64)
+        for sound in sounds:
+            own = sound[rows]
+            once_more = torch.where(repeats, own.gather(1, before), torch.zeros_like(own))
+            sound[rows] = torch.where(inside, once_more, own)
 
     def _rfft(self, sound: torch.Tensor) -> torch.Tensor:
         return torch.fft.rfft(sound, self.n_fft)
@@ -483,12 +542,17 @@ class CardBatches:
 
     def __init__(self, mixer: CardMixer, spec: ModelSpec, seed: int, waves: bool = False) -> None:
         self._mixer, self._spec, self._seed, self._waves = mixer, spec, seed, waves
-        self._met: deque[tuple[int, list[Pair]]] = deque(maxlen=4)
+        self._met: deque[tuple[int, Met]] = deque(maxlen=4)
+        self._sources: tuple[int, Sources] | None = None
 
     def __getitem__(self, k: int) -> Batch:
+        drawn, turn = divmod(k, self._mixer.echo)
+        seed = [self._seed, drawn]
         with torch.no_grad():
-            noisy, clean, pairs = self._mixer.draw([self._seed, k])
-            self._met.append((k, pairs))
+            if self._sources is None or self._sources[0] != drawn:
+                self._sources = drawn, self._mixer.sources(seed)
+            noisy, clean, met = self._mixer.mix(self._sources[1], seed, turn)
+            self._met.append((k, met))
             return self._batch(noisy, clean)
 
     def ahead(self, step: int) -> Iterator[Batch]:
@@ -498,7 +562,7 @@ class CardBatches:
 
     def met(self, step: int) -> list[Pair]:
         """Which recordings were heard together in what was learnt from at ``step``."""
-        return next(pairs for k, pairs in self._met if k == step)
+        return next(met.pairs() for k, met in self._met if k == step)
 
     def _batch(self, noisy: torch.Tensor, clean: torch.Tensor) -> Any:
         levels = self._mixer.level_db(noisy), self._mixer.level_db(clean)
@@ -642,6 +706,12 @@ def _shelf(ratio: torch.Tensor, gain_db: torch.Tensor) -> torch.Tensor:
 
 def _low_pass(ratio: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return 1.0 / (1.0 + ratio.clamp(max=30.0) ** (2.0 * order).clamp(max=48.0)).sqrt()
+
+
+def _generators(seed: Sequence[int]) -> tuple[np.random.Generator, torch.Generator]:
+    """Of numbers that are drawn here, and of those that are drawn on the device."""
+    rng = np.random.default_rng(list(seed))
+    return rng, torch.Generator(device()).manual_seed(int(rng.integers(2**62)))
 
 
 def _peak(sound: torch.Tensor) -> torch.Tensor:

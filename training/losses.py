@@ -13,13 +13,9 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from engine.stft import Float, synthesis_window, window
+from training.operations import ops
 from training.opinion import Opinion
 from training.perception import Disturbance, constant
-
-try:
-    from keras import ops
-except ImportError:  # Keras 2.14
-    from tensorflow.experimental import numpy as ops
 
 
 _VOICED = 0.01

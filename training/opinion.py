@@ -17,6 +17,7 @@ import numpy as np
 
 from engine.errors import TrainingError
 from engine.stft import Float
+from training.operations import ops
 
 _RATE, _HOP = 16_000, 160
 _CONTEXT_S = 0.006
@@ -43,15 +44,14 @@ class Opinion:
     """
 
     def __init__(self, sample_rate: int) -> None:
-        try:
-            from keras import ops
-        except ImportError as error:
-            raise TrainingError("the loss opinion needs Keras 3") from error
-        self._ops: Any = ops
-        self._block, self._resampling = resampling(sample_rate)
+        if not hasattr(ops, "conv"):
+            raise TrainingError("the loss opinion needs Keras 3")
+        self._block, weights = resampling(sample_rate)
+        self._resampling = ops.convert_to_tensor(weights)
         constants = _constants()
         real, imaginary = (constants[f"time2freq/stft-{k}/kernel:0"] for k in ("real", "imag"))
-        self._transform = np.concatenate([real[..., 0], imaginary[..., 0]]).T  # (320, 2 · 161)
+        transform = np.concatenate([real[..., 0], imaginary[..., 0]]).T  # (320, 2 · 161)
+        self._transform = ops.convert_to_tensor(transform)
         self._least = float(constants["mos_estimator_logpow/Maximum/x:0"])
         self._ratio = float(constants["mos_estimator_logpow/truediv/y:0"])
         self._convolutions = [
@@ -74,15 +74,14 @@ class Opinion:
         ]
 
     def __call__(self, sound: Any) -> Any:
-        ops = self._ops
         return self._judged(_LEVEL * self._resampled(ops.convert_to_tensor(sound)))
 
     def _resampled(self, sound: Any) -> Any:
         """At DNSMOS's rate; what is left over at the end is dropped."""
-        ops, block = self._ops, self._block
+        block = self._block
         n = sound.shape[1] // block
         blocks = ops.reshape(sound[:, : n * block], (-1, n, block))
-        context = (len(self._resampling) - block) // 2
+        context = (self._resampling.shape[0] - block) // 2
         before = ops.pad(blocks[:, :-1, -context:], ((0, 0), (1, 0), (0, 0)))
         after = ops.pad(blocks[:, 1:, :context], ((0, 0), (0, 1), (0, 0)))
         heard = ops.concatenate([before, blocks, after], axis=-1)
@@ -90,7 +89,6 @@ class Opinion:
 
     def _judged(self, sound: Any) -> Any:
         """Overall score of sound at 16 kHz: (batch,)."""
-        ops = self._ops
         n = sound.shape[1] // _HOP
         hops = ops.reshape(sound[:, : n * _HOP], (-1, n, _HOP))
         frames = ops.concatenate([hops[:, :-1], hops[:, 1:]], axis=-1)

@@ -18,11 +18,7 @@ import numpy as np
 
 from engine.spec import ModelSpec
 from engine.stft import Float, window
-
-try:
-    from keras import ops
-except ImportError:  # Keras 2.14
-    from tensorflow.experimental import numpy as ops
+from training.operations import ops
 
 BAND_BARK = 0.41
 """Width of a band: 42 of them up to 4 kHz, as in P.862."""
@@ -55,7 +51,8 @@ class Disturbance:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        self.bands, bark = bands(spec)
+        weights, bark = bands(spec)
+        self.bands = constant(weights)
         hz = _hz_of_bark(bark) / 1000.0
         quiet_db = 3.64 * hz**-0.8 - 6.5 * np.exp(-0.6 * (hz - 3.3) ** 2) + 1e-3 * hz**4
         threshold = 10.0 ** (quiet_db / 10.0)

@@ -102,7 +102,8 @@ class Batch:
     frames: int = 96
     """Of a clip: the length of the sequences."""
     echo: int = 2
-    """How often a batch is learnt from, some updates apart. Ready mixtures know no echo."""
+    """How often a batch is learnt from, some updates apart. Ready mixtures know no echo; what a
+    card mixes is mixed anew each time, of the same voices and noises in other pairs and levels."""
 
     def __post_init__(self) -> None:
         _within("batch.echo", self.echo, 1, 8)

@@ -76,8 +76,9 @@ class Progress:
     """Looks since then."""
     factor: float = 1.0
     """Of the learning rate, lowered on a plateau."""
-    lost: float = 0.0
-    """Sum of the losses since the last look; its updates are counted by ``step``."""
+    lost: Any = 0.0
+    """Sum of the losses since the last look, a number that may lie on a card still; its updates
+    are counted by ``step``."""
     checkpoint: int = 0
     """Id in the catalogue; 0 before the first."""
     looks: list[Look] = field(default_factory=list)
@@ -105,6 +106,7 @@ class Progress:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """For a checkpoint."""
+        self.lost = float(self.lost)
         plain = asdict(self) | {"looks": np.array(self.looks).reshape(-1, len(Look._fields))}
         return {f"progress.{name}": np.array(value) for name, value in plain.items()}
 
@@ -171,7 +173,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         mean_db, deviation_db = statistics(learnt, chosen.run.statistics_batches)
     else:  # they are among its weights
         mean_db, deviation_db = np.zeros((2, chosen.model.n_bins), np.float32)
-    learner = Learner(chosen, preset, objective, mean_db, deviation_db, strategy)
+    learner = _learner(chosen, preset, objective, (mean_db, deviation_db), strategy)
     if state is not None:
         learner.restore(state)
         log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
@@ -386,7 +388,7 @@ class _Leaving:
                 progress.step,
                 len(progress.looks),
                 progress.looks[-1].held_out if progress.looks else None,
-                self.pairs if self._chosen.run.tracks else {},
+                self.pairs,
             )
             networks.save(path, learner.arrays() | progress.arrays())
         self.pairs.clear()
@@ -425,7 +427,8 @@ def _learn(
             batch = next(batches)
             waiting_s += time.monotonic() - asked
             progress.lost += learner.learn(batch, rate)
-            leaving.pairs.update(learnt.met(progress.step))
+            if run.tracks:
+                leaving.pairs.update(learnt.met(progress.step))
             progress.step += 1
             now = time.monotonic()
             progress.spent_s += min(now - before, _LONGEST_STEP_S)
@@ -466,7 +469,7 @@ def _look(
         step=progress.step,
         minutes=progress.spent_s / 60.0,
         rate=rate,
-        loss=progress.lost / (progress.step - since),
+        loss=float(progress.lost) / (progress.step - since),
         accuracy=learner.look([learnt_from])[1],
         held_out=held_out,
         held_out_accuracy=accuracy,
@@ -497,6 +500,18 @@ def _bar(progress: Progress, run: Run) -> Iterator[Callable[[], None]]:
     unit = " updates" if by_steps else " s"
     with logging_redirect_tqdm(), tqdm(total=total, initial=at(), unit=unit) as bar:
         yield lambda: bar.update(at() - bar.n)
+
+
+def _learner(
+    chosen: Settings, preset: Any, objective: Objective, levels: tuple[Float, Float], strategy: Any
+) -> Learner:
+    """What learns: on a card with an update of its own, where the network has one."""
+    if chosen.data.mixed_on == "card":
+        from training import card_learning
+
+        if card_learning.learns(preset):
+            return card_learning.CardLearner(chosen, preset, objective, *levels)
+    return Learner(chosen, preset, objective, *levels, strategy)
 
 
 def _strategy(chosen: Settings) -> tuple[Any, bool]:
@@ -618,7 +633,11 @@ def _supplies(
     if chosen.data.mixed_on == "card":
         from training.accelerated import CardBatches, CardMixer
 
-        cards = [CardMixer(*sound, clips, frames * spec.hop) for sound in drawn_from]
+        echoes = chosen.batch.echo, 1
+        cards = [
+            CardMixer(*sound, clips, frames * spec.hop, echo)
+            for sound, echo in zip(drawn_from, echoes, strict=True)
+        ]
         learnt, held_out = (CardBatches(c, spec, seed + k, waves) for k, c in enumerate(cards))
     else:
         mixers = [Mixer(*sound) for sound in drawn_from]

@@ -79,11 +79,11 @@ def test_levels_are_those_of_the_mixer_on_processors(sound):
 @pytest.mark.parametrize("snr_db", [-5.0, 12.0])
 def test_noise_is_added_at_the_ratio_asked_for(sound, snr_db):
     recipe = replace(PLAIN, snr_db=(snr_db - 0.01, snr_db, snr_db + 0.01))
-    noisy, clean, pairs = mixer(sound, recipe).draw([3])
+    noisy, clean, met = mixer(sound, recipe).draw([3])
     for mixed, speech in zip(noisy.numpy(), clean.numpy(), strict=True):
         noise_db = 10.0 * np.log10(np.mean(np.square(mixed - speech)))
         assert active_level_db(speech, RATE) - noise_db == pytest.approx(snr_db, abs=0.1)
-    assert all(a.startswith("voice") and b.startswith("noise") for a, b in pairs)
+    assert all(a.startswith("voice") and b.startswith("noise") for a, b in met.pairs())
 
 
 def test_a_seed_gives_the_same_sound_again_and_another_seed_another(sound):
@@ -96,10 +96,10 @@ def test_a_seed_gives_the_same_sound_again_and_another_seed_another(sound):
 
 
 def test_noise_alone_has_nothing_to_let_through(sound):
-    noisy, clean, pairs = mixer(sound, replace(PLAIN, noise_only=1.0)).draw([5])
+    noisy, clean, met = mixer(sound, replace(PLAIN, noise_only=1.0)).draw([5])
     assert not clean.any()
     assert (noisy.square().mean(dim=1) > 0.0).all()
-    assert not pairs
+    assert not met.pairs()
 
 
 def test_a_pool_plays_what_was_put_in_and_faster_an_octave_of_it_higher():
