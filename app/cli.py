@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import models
 from app import training, window
 from engine.errors import AudioFileError, ControlError, DeviceError, ModelError, TrainingError
 
@@ -26,7 +27,6 @@ _EXPECTED = (
     training.NotGathered,
     window.NoWindow,
 )
-_DEFAULT_MODEL = "classic"
 _STEERING = {
     "on": "clean the sound of the running session",
     "off": "let it through as it is, at the same delay",
@@ -165,9 +165,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument(
         "--model",
-        default=_DEFAULT_MODEL,
+        default=models.DEFAULT,
         metavar="NAME|PATH",
-        help=f"default: {_DEFAULT_MODEL}",
+        help=f"default: {models.DEFAULT}",
     )
     bench.add_argument(
         "--seconds",
@@ -232,9 +232,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_model_options(to: argparse._ActionsContainer) -> None:
     to.add_argument(
         "--model",
-        default=_DEFAULT_MODEL,
+        default=models.DEFAULT,
         metavar="NAME|PATH",
-        help=f"a shipped model's name or an .onnx file (default: {_DEFAULT_MODEL})",
+        help=f"a shipped model's name or an .onnx file (default: {models.DEFAULT})",
     )
     to.add_argument(
         "--limit",

@@ -43,7 +43,6 @@ _SUPPRESSION_DB = 6.0
 _LONG_MS = 400.0
 # A machine with ten times too much to do does not open a device in PortAudio's time at once.
 _TRIES = 4
-_MODEL = "classic"
 
 # What the program cannot do without, and what it does without with less comfort.
 _NEEDED = ("numpy", "sounddevice", "soundfile", "av", "psutil", "matplotlib", "tqdm")
@@ -423,7 +422,7 @@ def _default_input() -> Iterator[Finding]:
 
 def _provider() -> Iterator[Finding]:
     installed = installed_providers()
-    path = models.FOLDER / f"{_MODEL}.onnx"
+    path = models.FOLDER / f"{models.DEFAULT}.onnx"
     try:
         network = Network(path)
     except ModelError as error:
@@ -439,8 +438,8 @@ def _provider() -> Iterator[Finding]:
     share = cost_ms / hop_ms
     facts = {"installed": installed, "chosen": network.provider, "frame_ms": round(cost_ms, 3)}
     says = (
-        f"{network.provider} runs {_MODEL}, {cost_ms:.2f} ms for every {hop_ms:.0f} ms of sound "
-        f"(installed: {', '.join(installed)})."
+        f"{network.provider} runs {models.DEFAULT}, {cost_ms:.2f} ms for every {hop_ms:.0f} ms of "
+        f"sound (installed: {', '.join(installed)})."
     )
     level = FAILURE if share > 1.0 else WARNING if share > _BUSY_SHARE else OK
     advice = "" if level == OK else "end other work, or use a smaller model; see denoise-app bench"
@@ -570,7 +569,7 @@ def _self_test() -> Iterator[Finding]:
         try:
             from app.loopback import loop_back
 
-            made = loop_back(Network(models.FOLDER / f"{_MODEL}.onnx"))
+            made = loop_back(Network(models.FOLDER / f"{models.DEFAULT}.onnx"))
         except (DeviceError, ModelError) as error:
             problem = error
     if made is None:

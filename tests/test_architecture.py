@@ -57,7 +57,12 @@ ROOMS = {
     "tensorflow": ("training/",),
     "keras": ("training/",),
     "jax": ("training/",),
-    "torch": ("training/accelerated.py", "training/card_learning.py", "training/card_ops.py", "training/card_kernels.py"),
+    "torch": (
+        "training/accelerated.py",
+        "training/card_learning.py",
+        "training/card_ops.py",
+        "training/card_kernels.py",
+    ),
     "triton": ("training/card_kernels.py",),
     "tf2onnx": ("training/export.py",),
     "onnx": (

@@ -1,10 +1,10 @@
 """What a graphics card does faster by programs of our own, in Triton.
 
-**Narrow LSTMs over many clips at once.** Layers that all places share (``bandwise``) are LSTMs of some fifty units over thousands of
-sequences. cuDNN's way back through such a one takes six times as long as its way there; here
-some sequences stay with one multiprocessor from the first frame to the last, with their state in
-its registers and the recurrent weights beside it. Products are rounded as the card rounds them
-(TF32). Wide ones are cuDNN's.
+**Narrow LSTMs over many clips at once.** Layers that all places share (``bandwise``) are LSTMs of
+some fifty units over thousands of sequences. cuDNN's way back through such a one takes six times
+as long as its way there; here some sequences stay with one multiprocessor from the first frame to
+the last, with their state in its registers and the recurrent weights beside it. Products are
+rounded as the card rounds them (TF32). Wide LSTMs are left to cuDNN.
 
 **Sound at another speed.** A windowed sinc takes ten products for each sample; one after the
 other over all of a batch, as PyTorch would, each would go through all of the card's memory.
@@ -18,8 +18,6 @@ import torch
 import triton
 import triton.language as tl
 
-Tensor = torch.Tensor
-
 WIDEST = 64
 """Units of the widest LSTM that fits."""
 
@@ -30,7 +28,7 @@ _BLOCK = 1024
 """Samples that are played together."""
 
 
-def play(samples: Tensor, place: Tensor, sinc: Tensor) -> Tensor:
+def play(samples: torch.Tensor, place: torch.Tensor, sinc: torch.Tensor) -> torch.Tensor:
     """Sound between samples.
 
     Parameters
@@ -52,7 +50,9 @@ def play(samples: Tensor, place: Tensor, sinc: Tensor) -> Tensor:
     return made
 
 
-def lstm(seen: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:
+def lstm(
+    seen: torch.Tensor, kernel: torch.Tensor, recurrent: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
     """What an LSTM makes of sequences that begin with an empty state.
 
     Parameters
@@ -73,7 +73,7 @@ class _Recurrence(torch.autograd.Function):
     """From what enters the gates (time, sequences, 4 · units) to the outputs."""
 
     @staticmethod
-    def forward(ctx: Any, entering: Tensor, recurrent: Tensor) -> Tensor:
+    def forward(ctx: Any, entering: torch.Tensor, recurrent: torch.Tensor) -> torch.Tensor:
         time, n, width = entering.shape
         units = width // 4
         entering, recurrent = entering.contiguous(), recurrent.contiguous()
@@ -98,7 +98,7 @@ class _Recurrence(torch.autograd.Function):
         return made
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         recurrent, gates, cells, made = ctx.saved_tensors
         time, n, units = made.shape
         at_gates = torch.empty_like(gates)
@@ -122,7 +122,14 @@ class _Recurrence(torch.autograd.Function):
 
 @triton.jit
 def _play(
-    samples, places, sinc, made, n, last, taps: tl.constexpr, phases: tl.constexpr,
+    samples,
+    places,
+    sinc,
+    made,
+    n,
+    last,
+    taps: tl.constexpr,
+    phases: tl.constexpr,
     block: tl.constexpr,
 ):
     k = tl.program_id(0) * block + tl.arange(0, block)
@@ -141,7 +148,15 @@ def _play(
 
 @triton.jit
 def _there(
-    entering, recurrent, gates, cells, made, n, time, units: tl.constexpr, width: tl.constexpr,
+    entering,
+    recurrent,
+    gates,
+    cells,
+    made,
+    n,
+    time,
+    units: tl.constexpr,
+    width: tl.constexpr,
     rows: tl.constexpr,
 ):
     row = tl.program_id(0) * rows + tl.arange(0, rows)[:, None]
@@ -160,9 +175,7 @@ def _there(
     for _ in range(time):
         a = tl.load(entering + place, mask=there, other=0.0) + tl.dot(out, to_input)
         b = tl.load(entering + place + units, mask=there, other=0.0) + tl.dot(out, to_forget)
-        c = tl.load(entering + place + 2 * units, mask=there, other=0.0) + tl.dot(
-            out, to_candidate
-        )
+        c = tl.load(entering + place + 2 * units, mask=there, other=0.0) + tl.dot(out, to_candidate)
         d = tl.load(entering + place + 3 * units, mask=there, other=0.0) + tl.dot(out, to_output)
         a, b, d = tl.sigmoid(a), tl.sigmoid(b), tl.sigmoid(d)
         c = 2.0 * tl.sigmoid(2.0 * c) - 1.0
@@ -185,7 +198,15 @@ def _there(
 
 @triton.jit
 def _back(
-    slopes, recurrent, gates, cells, at_gates, n, time, units: tl.constexpr, width: tl.constexpr,
+    slopes,
+    recurrent,
+    gates,
+    cells,
+    at_gates,
+    n,
+    time,
+    units: tl.constexpr,
+    width: tl.constexpr,
     rows: tl.constexpr,
 ):
     row = tl.program_id(0) * rows + tl.arange(0, rows)[:, None]

@@ -28,8 +28,6 @@ from training.objectives import Objective
 from training.settings import Settings
 from training.train import Learner
 
-Tensor = torch.Tensor
-
 _BEFORE_RECORDING = 3
 """Updates that are made step by step first: libraries choose their ways in them."""
 
@@ -54,7 +52,7 @@ class BandNetwork:
 
     def __init__(self, model: Any, preset: Preset) -> None:
         self.preset = preset
-        self.weights: dict[str, Tensor] = {
+        self.weights: dict[str, torch.Tensor] = {
             f"{layer.name}.{k}": variable.value
             for layer in model.layers
             for k, variable in enumerate(layer.weights)
@@ -72,7 +70,7 @@ class BandNetwork:
         self._answers = _steps(bands, LAST_WIDTH).to(device())
         self._taps = _steps(preset.filter_bins or 1, LAST_WIDTH).to(device())
 
-    def __call__(self, noisy_db: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, noisy_db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         w, preset = self.weights, self.preset
         clips, time, n_bins = noisy_db.shape
         standard = ((noisy_db - w["standardise.0"]) / w["standardise.1"]).transpose(0, 1)
@@ -103,14 +101,14 @@ class BandNetwork:
         speech = self._exactly("speech", heard)
         return _clips_first(torch.cat(parts, dim=-1), clips), _clips_first(speech, clips)
 
-    def _filter(self, seen: Tensor) -> Tensor:
+    def _filter(self, seen: torch.Tensor) -> torch.Tensor:
         bins, taps = self.preset.filter_bins, self.preset.filter_taps
         low = seen.unflatten(-1, (self.preset.bands, -1))[:, :bins].flatten(1)
         found = self._along("taps", low, self._taps).float().unflatten(-1, (bins, 2 * taps))
         turned = (found * self.weights["turn.0"]).unflatten(-1, (2, taps))
         return turned.permute(0, 3, 1, 2).flatten(1)
 
-    def _around(self, name: str, seen: Tensor, size: tuple[int, int]) -> Tensor:
+    def _around(self, name: str, seen: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         time, clips = size
         channels = self.weights[f"{name}.0"].shape[0]
         places = seen.reshape(time, -1, channels)
@@ -118,7 +116,7 @@ class BandNetwork:
         found = self._dense(f"{name}_out", heard.flatten(0, 1)).reshape(time * clips, -1)
         return seen + found
 
-    def _lstm(self, name: str, seen: Tensor) -> Tensor:
+    def _lstm(self, name: str, seen: torch.Tensor) -> torch.Tensor:
         """(time, clips, n) to (time, clips, units)."""
         kernel, recurrent, bias = (self.weights[f"{name}.{k}"] for k in range(3))
         units = recurrent.shape[0]
@@ -131,24 +129,26 @@ class BandNetwork:
         with warnings.catch_warnings():
             # Keras keeps them apart; to bring them together takes no time worth the name.
             warnings.filterwarnings("ignore", message="RNN module weights")
-            heard, _, _ = torch._VF.lstm(  # type: ignore[attr-defined]
+            heard, _, _ = torch._VF.lstm(
                 seen.float(), (state, state), flat, True, 1, 0.0, True, False, False
             )
         return heard
 
-    def _dense(self, name: str, seen: Tensor) -> Tensor:
+    def _dense(self, name: str, seen: torch.Tensor) -> torch.Tensor:
         return _product(seen, self.weights[f"{name}.0"], self.weights[f"{name}.1"])
 
-    def _exactly(self, name: str, seen: Tensor) -> Tensor:
+    def _exactly(self, name: str, seen: torch.Tensor) -> torch.Tensor:
         """The same of answers, which nothing rounds but the card's own products."""
         return seen @ self.weights[f"{name}.0"] + self.weights[f"{name}.1"]
 
-    def _along(self, name: str, seen: Tensor, steps: Tensor) -> Tensor:
+    def _along(self, name: str, seen: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """A convolution along frequency: (n, places · channels)."""
         kernel, bias = self.weights[f"{name}.0"][0], self.weights[f"{name}.1"]
         return _product(seen, _banded(steps, kernel), bias.repeat(steps.shape[2]))
 
-    def _back(self, name: str, parts: tuple[Tensor, Tensor], steps: Tensor) -> Tensor:
+    def _back(
+        self, name: str, parts: tuple[torch.Tensor, torch.Tensor], steps: torch.Tensor
+    ) -> torch.Tensor:
         """A transposed one, of what comes from below and of what it is to be laid beside."""
         kernel, bias = self.weights[f"{name}.0"][0].transpose(1, 2), self.weights[f"{name}.1"]
         n = parts[0].shape[-1] // steps.shape[1]
@@ -160,11 +160,16 @@ class CardLearner(Learner):
     """As ``train.Learner``, for networks of bands; ``learn`` does not wait for the card."""
 
     def __init__(
-        self, chosen: Settings, preset: Preset, objective: Objective, mean_db: Float, deviation: Float
+        self,
+        chosen: Settings,
+        preset: Preset,
+        objective: Objective,
+        mean_db: Float,
+        deviation: Float,
     ) -> None:
         super().__init__(chosen, preset, objective, mean_db, deviation)
         self.network = BandNetwork(self.model, preset)
-        self._trained: list[Tensor] = [v.value for v in self.model.trainable_variables]
+        self._trained: list[torch.Tensor] = [v.value for v in self.model.trainable_variables]
         self._names = [v.path for v in self.model.trainable_variables]
         self._clip, self._decay = chosen.optimiser.clip, chosen.optimiser.average
         on_card = device().type == "cuda"
@@ -175,7 +180,7 @@ class CardLearner(Learner):
         self._average = [p.detach().clone() for p in self._trained]
         self._loss = torch.zeros((), device=device())
         self._graph: Any = None
-        self._inputs: list[Tensor] = []
+        self._inputs: list[torch.Tensor] = []
         self._side = torch.cuda.Stream() if on_card else None
         self._made = 0
         self._losses = torch.compile(self._compared) if on_card else self._compared
@@ -208,7 +213,7 @@ class CardLearner(Learner):
                 made, logit = self.network(noisy_db)
                 losses.append(float(self._compared(whole, speech, made, logit)))
                 found = noisy_db + 20.0 * torch.log10(made[..., : noisy_db.shape[-1]])
-                same = found.argmax(dim=-1) == batch.clean_db.argmax(dim=-1)  # type: ignore[attr-defined]
+                same = found.argmax(dim=-1) == torch.argmax(batch.clean_db, dim=-1)
                 accuracies.append(float(same.float().mean()))
         return float(np.mean(losses)), float(np.mean(accuracies))
 
@@ -245,7 +250,7 @@ class CardLearner(Learner):
                 raise TrainingError("the checkpoint is of another optimiser: resume it as it began")
             tensor.copy_(torch.from_numpy(arrays[f"optimiser.{name}"]))
 
-    def _remembered(self) -> dict[str, Tensor]:
+    def _remembered(self) -> dict[str, torch.Tensor]:
         """What the optimiser remembers, averages with it."""
         named = {
             f"{name}.{what}": tensor
@@ -255,15 +260,15 @@ class CardLearner(Learner):
         averages = zip(self._names, self._average, strict=True)
         return named | {f"{name}.average": tensor for name, tensor in averages}
 
-    def _put(self, weights: list[Tensor]) -> None:
+    def _put(self, weights: list[torch.Tensor]) -> None:
         with torch.no_grad():
             torch._foreach_copy_(self._trained, weights)
 
-    def _told(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _told(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         whole, speech = self.objective.targets(batch)
-        return batch.noisy_db, whole, speech  # type: ignore[return-value]  # tensors on a card
+        return batch.noisy_db, whole, speech  # tensors on the card
 
-    def _record(self, told: tuple[Tensor, ...]) -> None:
+    def _record(self, told: tuple[torch.Tensor, ...]) -> None:
         """The update as a CUDA graph: it makes none yet."""
         self._inputs = [tensor.clone() for tensor in told]
         self._adam.zero_grad(set_to_none=True)
@@ -271,7 +276,7 @@ class CardLearner(Learner):
         with torch.cuda.graph(self._graph):
             self._update(*self._inputs)
 
-    def _update(self, noisy_db: Tensor, whole: Tensor, speech: Tensor) -> None:
+    def _update(self, noisy_db: torch.Tensor, whole: torch.Tensor, speech: torch.Tensor) -> None:
         self._adam.zero_grad(set_to_none=True)
         made, logit = self.network(noisy_db)
         loss = self._losses(whole, speech, made, logit)
@@ -282,27 +287,29 @@ class CardLearner(Learner):
             self._loss.copy_(loss)
             torch._foreach_lerp_(self._average, self._trained, 1.0 - self._decay)
 
-    def _compared(self, whole: Tensor, speech: Tensor, made: Tensor, logit: Tensor) -> Tensor:
+    def _compared(
+        self, whole: torch.Tensor, speech: torch.Tensor, made: torch.Tensor, logit: torch.Tensor
+    ) -> torch.Tensor:
         first, second = self.objective.loss_weights
         heard = torch.nn.functional.binary_cross_entropy_with_logits(logit, speech)
         return first * self.objective.losses[0](whole, made).mean() + second * heard
 
 
-def _product(seen: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """seen · matrix + bias, rounded on a card."""
+def _product(seen: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Seen · matrix + bias, rounded on a card."""
     if seen.is_cuda:
         seen, matrix = seen.to(_ROUNDED), matrix.to(_ROUNDED)
         bias = None if bias is None else bias.to(_ROUNDED)
     return seen @ matrix if bias is None else torch.addmm(bias, seen, matrix)
 
 
-def _banded(steps: Tensor, kernel: Tensor) -> Tensor:
+def _banded(steps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """A convolution's kernel (taps, in, out) as a matrix (places · in, places after · out)."""
     whole = torch.einsum("tio,tcd->icod", steps, kernel)
     return whole.flatten(2).flatten(0, 1)
 
 
-def _steps(n_in: int, width: int, stride: int = 1) -> Tensor:
+def _steps(n_in: int, width: int, stride: int = 1) -> torch.Tensor:
     """Which tap leads from where to where, with as many zeros around as ``same`` has.
 
     Returns
@@ -319,5 +326,5 @@ def _steps(n_in: int, width: int, stride: int = 1) -> Tensor:
     return made
 
 
-def _clips_first(made: Tensor, clips: int) -> Tensor:
+def _clips_first(made: torch.Tensor, clips: int) -> torch.Tensor:
     return made.unflatten(0, (-1, clips)).transpose(0, 1).contiguous()

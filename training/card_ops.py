@@ -14,75 +14,75 @@ import torch
 
 from training.accelerated import device
 
-Tensor = torch.Tensor
 
-
-def convert_to_tensor(array: np.ndarray | Tensor) -> Tensor:
+def convert_to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Where the card computes."""
-    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array)).to(device())
+    return (
+        array if isinstance(array, torch.Tensor) else torch.from_numpy(np.array(array)).to(device())
+    )
 
 
-def maximum(a: Tensor, b: Tensor | float) -> Tensor:
+def maximum(a: torch.Tensor, b: torch.Tensor | float) -> torch.Tensor:
     """The larger, element by element."""
-    return torch.maximum(a, b) if isinstance(b, Tensor) else a.clamp(min=b)
+    return torch.maximum(a, b) if isinstance(b, torch.Tensor) else a.clamp(min=b)
 
 
-def minimum(a: Tensor, b: Tensor | float) -> Tensor:
+def minimum(a: torch.Tensor, b: torch.Tensor | float) -> torch.Tensor:
     """The smaller, element by element."""
-    return torch.minimum(a, b) if isinstance(b, Tensor) else a.clamp(max=b)
+    return torch.minimum(a, b) if isinstance(b, torch.Tensor) else a.clamp(max=b)
 
 
-def clip(a: Tensor, low: float, high: float) -> Tensor:
+def clip(a: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """Brought between both."""
     return a.clamp(low, high)
 
 
-def mean(a: Tensor, axis: int, keepdims: bool = False) -> Tensor:
+def mean(a: torch.Tensor, axis: int, keepdims: bool = False) -> torch.Tensor:
     """Along an axis."""
     return a.mean(dim=axis, keepdim=keepdims)
 
 
-def sum(a: Tensor, axis: int, keepdims: bool = False) -> Tensor:
+def sum(a: torch.Tensor, axis: int, keepdims: bool = False) -> torch.Tensor:
     """Along an axis."""
     return a.sum(dim=axis, keepdim=keepdims)
 
 
-def max(a: Tensor, axis: int) -> Tensor:
+def max(a: torch.Tensor, axis: int) -> torch.Tensor:
     """Along an axis."""
     return a.amax(dim=axis)
 
 
-def concatenate(parts: Sequence[Tensor], axis: int) -> Tensor:
+def concatenate(parts: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
     """One after the other along an axis."""
     return torch.cat(list(parts), dim=axis)
 
 
-def repeat(a: Tensor, n: int, axis: int) -> Tensor:
+def repeat(a: torch.Tensor, n: int, axis: int) -> torch.Tensor:
     """Each so often along an axis."""
     return a.repeat_interleave(n, dim=axis)
 
 
-def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def where(condition: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """One or the other, element by element."""
     return torch.where(condition, a, b)
 
 
-def reshape(a: Tensor, shape: Sequence[int]) -> Tensor:
+def reshape(a: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """In another shape."""
     return a.reshape(tuple(shape))
 
 
-def pad(a: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
+def pad(a: torch.Tensor, widths: Sequence[tuple[int, int]]) -> torch.Tensor:
     """Zeros before and after, for each axis."""
     return torch.nn.functional.pad(a, [n for pair in reversed(widths) for n in pair])
 
 
-def matmul(a: Tensor, b: Any) -> Tensor:
+def matmul(a: torch.Tensor, b: Any) -> torch.Tensor:
     """A product of matrices; a constant may be an array."""
     return a @ convert_to_tensor(b)
 
 
-def conv(a: Tensor, kernel: Tensor, padding: str) -> Tensor:
+def conv(a: torch.Tensor, kernel: torch.Tensor, padding: str) -> torch.Tensor:
     """Channels last, as Keras has them: (n, height, width, in), (height, width, in, out)."""
     moved = torch.nn.functional.conv2d(
         a.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), padding=padding
@@ -90,7 +90,7 @@ def conv(a: Tensor, kernel: Tensor, padding: str) -> Tensor:
     return moved.permute(0, 2, 3, 1)
 
 
-def max_pool(a: Tensor, size: int, padding: str) -> Tensor:
+def max_pool(a: torch.Tensor, size: int, padding: str) -> torch.Tensor:
     """Channels last; what is left over at the ends is dropped (``valid``)."""
     assert padding == "valid"
     return torch.nn.functional.max_pool2d(a.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)

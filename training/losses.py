@@ -17,7 +17,6 @@ from training.operations import ops
 from training.opinion import Opinion
 from training.perception import Disturbance, constant
 
-
 _VOICED = 0.01
 """Mean power of a clip in which somebody speaks, at an active level of 1."""
 

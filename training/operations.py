@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-ops: Any
-try:
-    from keras import backend, ops
-except ImportError:  # Keras 2.14
-    from tensorflow.experimental import numpy as ops
-else:
-    if backend.backend() == "torch":
-        from training import card_ops as ops
+
+def _module() -> Any:
+    try:
+        from keras import backend, ops
+    except ImportError:  # Keras 2.14
+        return import_module("tensorflow.experimental.numpy")
+    return import_module("training.card_ops") if backend.backend() == "torch" else ops
+
+
+ops = _module()

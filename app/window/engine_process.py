@@ -16,10 +16,10 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+import models
 from engine.control import folder
 
 MAIN = Path(__file__).parents[2] / "main.py"
-DEFAULT_MODEL = "classic"
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
 # A session that answered for this long was a good one: the next failure is a new one.
@@ -181,7 +181,7 @@ def options_for(wished: dict[str, Any]) -> tuple[str, ...]:
         found.append("--monitor")
     if wished.get("speakers"):
         found.append("--speakers")
-    found.append(f"--model={wished.get('model') or DEFAULT_MODEL}")
+    found.append(f"--model={wished.get('model') or models.DEFAULT}")
     found.append(f"--limit={wished.get('limit_db', 100.0):g}")
     return (*found, "--json")
 

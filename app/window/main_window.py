@@ -24,10 +24,11 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+import models
 from app.window import colours, help_page, text
 from app.window.catalogue import Catalogue
 from app.window.controls import Controls
-from app.window.engine_process import DEFAULT_MODEL, EngineProcess, State, start_options
+from app.window.engine_process import EngineProcess, State, start_options
 from app.window.link import Link, Told
 from app.window.pictures import Pictures
 from app.window.profiles import ProfileBar
@@ -282,7 +283,7 @@ class MainWindow(QMainWindow):
         self._awaited.clear()
         self._undo.clear()
         self.controls.forget_picks()
-        self._ask_for({**wishes, "model": wishes["model"] or DEFAULT_MODEL})
+        self._ask_for({**wishes, "model": wishes["model"] or models.DEFAULT})
 
     def take_settings(self, settings: Settings) -> None:
         """Have these settings; what of them is the session's business is not told to it."""

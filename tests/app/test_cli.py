@@ -13,6 +13,7 @@ import onnx
 import pytest
 import soundfile as sf
 
+import models
 from app import training
 from app.cli import build_parser, main
 from tests.onnx_models import CLASSIC, constant_model, write_identity
@@ -111,7 +112,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
 def test_help_tells_units_and_defaults() -> None:
     text = " ".join(build_parser().format_help().split())
     assert "[dB], 0…100" in text
-    assert "default: classic" in text
+    assert f"default: {models.DEFAULT}" in text
     assert "Exit codes: 0 done, 1 could not do it, 2 wrong usage, 130 interrupted." in text
 
 

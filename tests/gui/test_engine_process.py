@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import models
 from app.window.engine_process import EngineProcess, State, options_for
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(60)")
@@ -125,7 +126,7 @@ def test_options_are_those_of_the_command_line() -> None:
         args = build_parser().parse_args(options_for(wished))
         assert (args.device or None) == wished.get("input")
         assert args.output == wished.get("output")
-        assert args.model == (wished.get("model") or "classic")
+        assert args.model == (wished.get("model") or models.DEFAULT)
         assert args.limit == wished.get("limit_db", 100.0)
         assert args.monitor == wished.get("monitor", False)
         assert args.speakers == ("" if wished.get("speakers") else None)

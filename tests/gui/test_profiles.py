@@ -12,6 +12,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QInputDialog, QMessageBox
 from pytestqt.qtbot import QtBot
 
+import models
 from app.window.engine_process import EngineProcess, State, start_options
 from app.window.link import Link
 from app.window.main_window import MainWindow
@@ -173,7 +174,7 @@ def test_an_engine_is_started_as_remembered(
     """And when it does not start like that, with devices that are there; those are awaited."""
     command, told = engine_that_tells
     file = remembered(tmp_path)
-    file.take(file.now.with_wishes({"input": "yeti", "model": "fullband", "limit_db": 20.0}))
+    file.take(file.now.with_wishes({"input": "yeti", "model": "classic", "limit_db": 20.0}))
     file.change(start_on="off", start_muted="yes")
     window = MainWindow(Link(tmp_path), EngineProcess(tmp_path, command), file)
     qtbot.addWidget(window)
@@ -181,9 +182,9 @@ def test_an_engine_is_started_as_remembered(
     qtbot.waitUntil(lambda: told.exists() and len(told.read_text().splitlines()) >= 3)
     starts = [json.loads(line) for line in told.read_text().splitlines()[:3]]
     assert starts == [
-        ["--device=yeti", "--model=fullband", "--limit=20", "--json"],
-        ["--device=", "--model=fullband", "--limit=20", "--json"],
+        ["--device=yeti", "--model=classic", "--limit=20", "--json"],
         ["--device=", "--model=classic", "--limit=20", "--json"],
+        ["--device=", f"--model={models.DEFAULT}", "--limit=20", "--json"],
     ]
     session = Session(tmp_path)
     try:

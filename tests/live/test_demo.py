@@ -44,14 +44,14 @@ def test_bench_prints_what_it_measured() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     ours = found["costs"][0]
-    assert ours["name"] == "classic"
+    assert ours["name"] == models.DEFAULT
     assert 0 < ours["tight_p50_ms"] <= ours["tight_p99_ms"]
     assert ours["real_time_factor"] > 0
     assert found["live"]["memory_mb"] > 20
     assert found["live"]["start_up_s"] > 0
-    assert {cost["name"] for cost in found["costs"]} == {"classic", "RNNoise"}
+    assert {cost["name"] for cost in found["costs"]} == {models.DEFAULT, "RNNoise"}
     table = command("bench", "--seconds", "1", "--no-live").stdout
-    assert "| classic | 46.4 |" in table
+    assert f"| {models.DEFAULT} | 10.0 |" in table
 
 
 def test_bench_puts_peers_beside_us() -> None:

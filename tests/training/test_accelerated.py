@@ -95,6 +95,28 @@ def test_a_seed_gives_the_same_sound_again_and_another_seed_another(sound):
     assert first.abs().max() <= 1.0
 
 
+def test_an_echo_puts_the_same_voices_together_with_other_noises(sound):
+    drawn = accelerated.CardMixer(*sound, None, PLAIN, [], CLIPS, SAMPLES, 2)
+    batches = accelerated.CardBatches(drawn, FULLBAND, 5)
+    first, second, third = (batches[k] for k in range(3))
+    assert not torch.equal(first.noisy_db, second.noisy_db)
+    sources = drawn.sources([5, 0])
+    noisy, clean, met = drawn.mix(sources, [5, 0], 1)
+    voices = [
+        torch.nn.functional.cosine_similarity(*pair, dim=0)
+        for pair in zip(clean, sources.clean, strict=True)
+    ]
+    assert min(voices) > 0.999, "voices stay where they are"
+    rest = noisy - clean
+    noises = torch.nn.functional.cosine_similarity(rest, sources.noise.roll(1, 0), dim=1)
+    assert noises.min() > 0.99, "each with the noise of the clip before"
+    wanted = {
+        (a, b) for k in range(CLIPS) for a in sources.voices[k] for b in sources.noises[k - 1]
+    }
+    assert set(met.pairs()) == wanted
+    assert not torch.equal(first.clean_db, third.clean_db), "then others are drawn"
+
+
 def test_noise_alone_has_nothing_to_let_through(sound):
     noisy, clean, met = mixer(sound, replace(PLAIN, noise_only=1.0)).draw([5])
     assert not clean.any()

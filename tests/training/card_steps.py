@@ -1,0 +1,117 @@
+"""What ``test_card_learning`` asks of Keras on PyTorch, in a process of its own: prints JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import torch
+
+from training import card_kernels, networks, objectives
+from training.accelerated import Pool, make_batch
+from training.card_learning import BandNetwork, CardLearner
+from training.losses import Weights
+from training.networks import Preset
+from training.recordings import Recording
+from training.settings import FULLBAND, Settings
+from training.train import Learner
+
+RATE = 48_000
+SHAPE = Preset(24, (20, 16), bands=16, channels=(6, 8), around=8, before=1, after=1)
+FILTERED = replace(SHAPE, filter_bins=10, filter_taps=2)
+MEAN_DB, DEVIATION_DB = np.full((2, 481), [[-60.0], [20.0]], np.float32)
+
+
+def forward() -> dict[str, float]:
+    """How far the fast network is from Keras's, for each kind."""
+    found = {}
+    kinds = {
+        "plain": SHAPE,
+        "filtered": FILTERED,
+        "detail": replace(FILTERED, detail=True),
+        "two of each": replace(FILTERED, before=2, after=0),
+    }
+    rng = np.random.default_rng(0)
+    levels = torch.from_numpy(rng.uniform(-100.0, -20.0, (3, 20, 481)).astype(np.float32))
+    for name, preset in kinds.items():
+        keras.utils.set_random_seed(1)
+        model = networks.build(preset, MEAN_DB, DEVIATION_DB)
+        moved = {
+            k: w + 0.1 * rng.standard_normal(w.shape).astype(np.float32)
+            if k.startswith(("taps", "slope", "answers"))
+            else w
+            for k, w in networks.weights_of(model).items()
+        }
+        networks.set_weights(model, moved)
+        made, logit = BandNetwork(model, preset)(levels)
+        wanted = model(levels)
+        differences = (made - wanted[0], torch.sigmoid(logit) - wanted[1])
+        found[name] = max(float(d.abs().max()) for d in differences)
+    return found
+
+
+def updates() -> dict[str, object]:
+    """Losses of some updates by Keras's own loop and by the fast one, and after a resumption."""
+    t = np.arange(2 * RATE) / RATE
+    voices = [np.sin(2 * np.pi * f * t) * (0.5 + 0.5 * np.sin(6 * np.pi * t)) for f in (200, 330)]
+    clean = (0.1 * np.stack(voices)).astype(np.float32)
+    noisy = clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    spec = replace(FULLBAND, filter_bins=10, filter_taps=2)
+    levels = torch.full((2,), -20.0), torch.full((2,), -23.0)
+    batch = make_batch(*(torch.from_numpy(s) for s in (noisy, clean)), *levels, spec, waves=True)
+    weights = Weights(si_sdr=0.2)
+    objective = objectives.objective(FILTERED, spec, weights)
+    chosen = Settings(out=Path("unused"), model=spec)
+
+    def learner(kind: type[Learner]) -> Learner:
+        keras.utils.set_random_seed(3)
+        return kind(chosen, FILTERED, objective, MEAN_DB, DEVIATION_DB)
+
+    keras_s, ours = learner(Learner), learner(CardLearner)
+    losses = [[float(one.learn(batch, 1e-3)) for _ in range(4)] for one in (keras_s, ours)]
+    again = learner(CardLearner)
+    again.restore(ours.arrays())
+    with ours.averaged():
+        averaged = ours.look([batch])[0]
+    return {
+        "losses": losses,
+        "looks": [one.look([batch]) for one in (keras_s, ours)],
+        "averaged": averaged,
+        "resumed": [[float(one.learn(batch, 1e-3)) for _ in range(2)] for one in (ours, again)],
+    }
+
+
+def kernels() -> dict[str, float]:
+    """How far our programs, interpreted, are from PyTorch's own operations."""
+    torch.manual_seed(0)
+    time, n, entering, units = 7, 37, 24, 20
+    seen = torch.randn(time, n, entering, requires_grad=True)
+    kernel, recurrent, bias = (
+        (0.3 * torch.randn(shape)).requires_grad_()
+        for shape in ((entering, 4 * units), (units, 4 * units), (4 * units,))
+    )
+    made = card_kernels.lstm(seen, kernel, recurrent, bias)
+    slope = torch.randn_like(made)
+    mine = torch.autograd.grad(made, (seen, kernel, recurrent, bias), slope)
+    state = torch.zeros(1, n, units)
+    flat = [kernel.t(), recurrent.t(), bias, torch.zeros_like(bias)]
+    wanted, _, _ = torch._VF.lstm(seen, (state, state), flat, True, 1, 0.0, True, False, False)
+    right = torch.autograd.grad(wanted, (seen, kernel, recurrent, bias), slope)
+    sound = (16_000 * np.sin(np.arange(RATE) / 7.0)).astype(np.int16)
+    pool = Pool([Recording("tone", "tone", sound)], RATE)
+    place = -200.0 + 1.37 * torch.arange(4_000, dtype=torch.float64).reshape(2, -1)
+    played = card_kernels.play(pool.samples, place, pool.filter)
+    slopes = [float((a - b).abs().max()) for a, b in zip(mine, right, strict=True)]
+    return {
+        "lstm": float((made - wanted).abs().max()),
+        "slopes": max(slopes),
+        "play": float((played - pool.play(place)).abs().max()),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps({"forward": forward, "updates": updates, "kernels": kernels}[sys.argv[1]]()))

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the extra 'card' is not installed")
+
+ROOT = Path(__file__).parents[2]
+
+
+def asked(what: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.card_steps", what],
+        cwd=ROOT,
+        env=os.environ | {"KERAS_BACKEND": "torch", "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_fast_network_answers_as_keras_s():
+    found = asked("forward")
+    assert max(found.values()) < 1e-5, found
+
+
+def test_an_update_is_that_of_keras_and_goes_on_where_it_was_left():
+    found = asked("updates")
+    keras_s, ours = found["losses"]
+    assert ours == pytest.approx(keras_s, rel=1e-3)
+    assert ours[-1] < ours[0]
+    assert found["looks"][1] == pytest.approx(found["looks"][0], rel=1e-3)
+    assert found["averaged"] > found["looks"][1][0], "an average lags behind"
+    assert found["resumed"][1] == pytest.approx(found["resumed"][0], rel=1e-6)
+
+
+def test_programs_of_our_own_compute_what_pytorch_does():
+    found = asked("kernels")
+    assert found["lstm"] < 1e-5
+    assert found["slopes"] < 1e-4
+    assert found["play"] < 1e-6
