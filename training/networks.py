@@ -140,7 +140,7 @@ PRESETS: Mapping[str, Preset] = {
     "classic-plain": replace(_CLASSIC, detail=False, local=0),
     "small": Preset(128, (200,), detail=True),
     # For 48 kHz: no dearer than RNNoise, sound in and sound out.
-    "fullband": Preset(128, (224,), bands=64, channels=(20, 40), around=32, before=1, after=1),
+    "fullband": Preset(192, (288,), bands=96, channels=(24, 48), around=48, before=1, after=1),
     "tiny": Preset(16, (24, 20)),  # for tests: seconds to train, every part there
     "thesis-multi": _THESIS,
     "thesis-multi-statistics": _STATISTICS,
