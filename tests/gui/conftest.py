@@ -51,13 +51,13 @@ DEVICES = [
 class Session:
     """A service that answers, to be stopped and started again."""
 
-    def __init__(self, at: Path) -> None:
-        self.at = at
+    def __init__(self, at: Path, model: str = "classic") -> None:
+        self.at, self.model = at, model
         self.start()
 
     def start(self) -> None:
-        self.service = Service(Wishes("classic", "cpu"), Knobs())
-        self.service._about, self.service._status = dict(ABOUT), STATUS
+        self.service = Service(Wishes(self.model, "cpu"), Knobs())
+        self.service._about, self.service._status = {**ABOUT, "model": self.model}, STATUS
         self.server = ControlServer(self.service.answer, self.service.picture, at=self.at)
         self.server.start()
 

@@ -186,12 +186,12 @@ def test_an_engine_is_started_as_remembered(
         ["--device=", "--model=classic", "--limit=20", "--json"],
         ["--device=", f"--model={models.DEFAULT}", "--limit=20", "--json"],
     ]
-    session = Session(tmp_path)
+    session = Session(tmp_path, models.DEFAULT)
     try:
         qtbot.waitUntil(lambda: session.service._knobs.muted)
         assert session.service._knobs.bypass
         qtbot.waitUntil(lambda: session.service._wishes.source == "yeti", timeout=8000)
-        qtbot.waitUntil(lambda: session.service._wishes.model == "fullband")
+        qtbot.waitUntil(lambda: session.service._wishes.model == "classic")
         assert window._settings.now.current.input == "yeti"
     finally:
         session.stop()
