@@ -20,6 +20,9 @@ _SMOOTHING_S = 2.0
 _POLE_HZ = 0.1
 _PROPORTIONAL = 2.0 * _POLE_HZ
 _INTEGRAL = _POLE_HZ**2
+# What is further off than clocks move it was left by a stall, and mended for as long as it lasts:
+# so much of it counts as theirs.
+_THEIRS_S = 0.001
 # Within this nothing is done, and sound stays bit for bit what it was: too little behind
 # takes from what late sound is waited for, too much is delay that nobody notices.
 _LEAST_S, _MOST_S = -0.003, 0.005
@@ -112,7 +115,8 @@ class Drift:
         # While all is done that can be, an error says nothing of the clocks: what a stall left
         # would be learnt as their difference, and take minutes to be forgotten.
         if self.speed == speed:
-            learnt = self._learnt + _INTEGRAL * error_s * elapsed_s
+            theirs_s = min(max(error_s, -_THEIRS_S), _THEIRS_S)
+            learnt = self._learnt + _INTEGRAL * theirs_s * elapsed_s
             self._learnt = min(max(learnt, -SPEED_LIMIT), SPEED_LIMIT)
         calm = abs(error_s) < _SETTLED_S and abs(self._learnt) < _ALIKE
         self._quiet_s = self._quiet_s + elapsed_s if calm else 0.0

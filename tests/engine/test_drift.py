@@ -73,6 +73,18 @@ def test_what_a_stall_left_is_not_learnt_as_drift() -> None:
     assert drift.speed == pytest.approx(5e-5, abs=1e-5)
 
 
+def test_what_a_stall_left_is_made_good_and_not_learnt_as_drift() -> None:
+    drift = Drift()
+    hold(drift, 0.0, 10.0)
+    learnt, errors = [], hold(drift, 0.0, 4.0, excess_s=0.0075)
+    for _ in range(400):
+        errors += hold(drift, 0.0, 0.1, errors[-1])
+        learnt.append(abs(drift._learnt))
+    assert max(learnt) < 1.5e-4
+    assert min(errors) > -0.001
+    assert abs(errors[-1]) < 0.0002
+
+
 def test_one_late_callback_changes_nothing() -> None:
     drift = Drift()
     hold(drift, 0.0, 10.0)
