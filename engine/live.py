@@ -78,6 +78,11 @@ _PATIENCE_S = 0.5
 _START_S, _PLACED_S = 1.5, 2.5
 # What is told of the delay counts as right when sound has run for so long.
 _WITNESS_S = 2.5
+# And never as further than this from what callbacks themselves show: after a stop servers tell
+# nonsense for 5 s and more, and were it believed, errors to one side could not be seen any more.
+# Callbacks alone wander by 4.5 ms (PulseAudio), and a step of the margin is 5 ms: with this nothing
+# is done for the one, and something for the other.
+_DOUBT_S = 0.0015
 _ORIGIN_MEAN_S = 0.2
 # What a device buffers changes seldom; what servers tell of it wanders by 15 ms within seconds
 # (PipeWire, with callbacks steady to half a millisecond). So the mean of a longer time counts,
@@ -580,6 +585,7 @@ class _Playback:
         self.origin = _Origin(BLOCK)
         self.lag = _Lag()
         self.drift = Drift()
+        self._apart = _Origin(BLOCK)  # how far behind the capture it is, by when callbacks come
         self._capture = capture
         self._heard, self._cleaned = capture.tape, cleaned
         self._clock = clock
@@ -604,7 +610,8 @@ class _Playback:
         self._came: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._trust_s = _TRUST_S
         self._since_return_s = _RELAPSE_S
-        self._since_begin_s = self._told_s = 0.0
+        self._told_more_s = 0.0  # than callbacks show of how far behind it is
+        self._since_begin_s = 0.0
         self._since_grown_s = self._since_stop_s = float("inf")
 
     @property
@@ -635,6 +642,7 @@ class _Playback:
         if self._tape is None and not self._begin(due, n, due_s):
             return
         self.origin.add(self._position, times.outputBufferDacTime)
+        self._apart.add(self._position, self._capture.position(now_s) / SAMPLE_RATE)
         jump_s = self.drift.update(self._excess_s(due), n / SAMPLE_RATE)
         if coming is not None and self._jump(round(due - self._position), out, self._cleaned):
             return
@@ -654,17 +662,22 @@ class _Playback:
 
         PulseAudio calls earlier and earlier while its buffer fills, and PipeWire tells times
         that wander by 25 ms (both measured, with the sound itself steady). Clocks that differ
-        show in both: in when the callbacks come, and in what they are told.
+        show in both: in when the callbacks come, and in what they are told. Means of both: where
+        periods are no whole blocks a single callback is off by 5 ms to either side, and only those
+        to one side would agree with a clock that is off.
         """
-        by_arrival_s = (due - self._position) / SAMPLE_RATE
-        heard_s, played_s = self._capture.origin.mean_s, self.origin.mean_s
-        if heard_s is None or played_s is None:
-            return by_arrival_s
-        told_s = played_s - heard_s - (self.behind + self._margin) / SAMPLE_RATE
+        heard_s, played_s, apart_s = (
+            origin.mean_s for origin in (self._capture.origin, self.origin, self._apart)
+        )
+        if heard_s is None or played_s is None or apart_s is None:
+            return (due - self._position) / SAMPLE_RATE
+        more_s = played_s - heard_s - apart_s
         if min(self._since_begin_s, self._since_stop_s) < _WITNESS_S:
-            self._told_s = told_s - self.drift.excess_s
-            return by_arrival_s
-        by_clock_s = told_s - self._told_s
+            self._told_more_s = more_s
+            return (due - self._position) / SAMPLE_RATE
+        self._told_more_s = min(max(self._told_more_s, more_s - _DOUBT_S), more_s + _DOUBT_S)
+        by_arrival_s = apart_s - (self.behind + self._margin) / SAMPLE_RATE
+        by_clock_s = by_arrival_s + more_s - self._told_more_s
         if by_arrival_s * by_clock_s <= 0.0:
             return 0.0
         return min(by_arrival_s, by_clock_s, key=abs)
@@ -687,7 +700,7 @@ class _Playback:
             self._position = before
             return False
         self._patience_s = _PATIENCE_S
-        self.origin.shift(self._position - before)
+        self._shift(self._position - before)
         self._since_begin_s = 0.0
         self.drift.restart(new=True)
         return True
@@ -824,7 +837,7 @@ class _Playback:
             ending *= self._loud
         self._position += by
         self._missed.clear()
-        self.origin.shift(by)
+        self._shift(by)
         out[:] = self._sound(tape, self._position, n)
         if tape is self._heard:
             out *= self._loud
@@ -836,6 +849,11 @@ class _Playback:
         self.drift.restart()
         self._go_on(n)
         return True
+
+    def _shift(self, by: float) -> None:
+        """Playback goes on so many samples further on."""
+        self.origin.shift(by)
+        self._apart.shift(by)
 
     def _go_on(self, n: int) -> None:
         self._position += n * (1.0 + self.drift.speed)

@@ -295,6 +295,46 @@ def test_a_machine_that_stood_still_is_back_at_its_delay(seed: int) -> None:
     assert largest_bend(heard(world, 5.0)) < 1.1
 
 
+def like_pipewire(seed: int) -> TwoClocks:
+    """Calls in its quanta; tells that nothing is buffered for 4.5 s after a stop, and wanders."""
+    world = TwoClocks(halved(), 0.0, seed, jitter_s=1e-4)
+    world.quantum_s = 512 / SAMPLE_RATE
+
+    def told_more_s(now_s: float) -> float:
+        if 15.0 < now_s < 19.5:
+            return -OUTPUT_S
+        return 0.006 * float(np.sin(2.0 * np.pi * now_s / 11.0 + seed))
+
+    world.told_more_s = told_more_s
+    return world
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_nonsense_that_a_server_tells_after_a_stop_does_not_blind(seed: int) -> None:
+    """Else playback goes too fast until it runs dry, or never makes good what a stall left."""
+    world = like_pipewire(seed)
+    playback = world.session._playbacks[0]
+    playback._margin, playback._quiet_wanted_s = 240, float("inf")  # enough, and left alone
+    world.run(10.0)
+    world.machine_free_s = world.monotonic() + 5.0
+    world.run(15.0)
+    # Called half a quantum later than when a block is free, in the mean.
+    rest_ms = -1000.0 * world.quantum_s / 2.0
+
+    def off_ms(last_s: float) -> np.ndarray:
+        off = np.array(world.delays_ms) - np.array(world.targets_ms)
+        return off[-round(last_s / BLOCK_S) :] - rest_ms
+
+    assert np.abs(off_ms(5.0)).max() < 3.0
+    world._first_slot_s += world.quantum_s  # starved once: silence in place of sound
+    world.run(10.0)
+    assert np.abs(off_ms(2.0)).max() < 5.0
+    world.run(50.0)
+    assert np.abs(off_ms(50.0)).max() < 5.0
+    assert abs(playback.drift.speed) < 1e-4
+    assert largest_bend(heard(world, 60.0)) < 1.1
+
+
 def test_stops_one_after_the_other_are_no_relapses() -> None:
     """Else the fifth would cost two seconds of sound that is not cleaned."""
     world = TwoClocks(halved(), 0.0)

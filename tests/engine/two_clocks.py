@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -109,6 +110,10 @@ class TwoClocks:
         self.worker_cost_s = 0.0003
         self.machine_free_s = 0.0
         """Until when nothing runs at all."""
+        self.quantum_s = 0.0
+        """The output asks for sound so often, as PipeWire does; 0: whenever a block is free."""
+        self.told_more_s: Callable[[float], float] = lambda _now_s: 0.0
+        """What the output tells of its delay beside the truth, at a moment."""
         self._cleaning = False
         self.sound = self._tone
         # A whole number of periods and of blocks in a second.
@@ -218,7 +223,8 @@ class TwoClocks:
             self.device_underruns += 1
             self._first_slot_s += self._now_s - self._slot() + 0.001
         playback, slot_s = self.session._playbacks[0], self._slot()
-        times = SimpleNamespace(currentTime=self._now_s, outputBufferDacTime=slot_s)
+        told_s = max(slot_s + self.told_more_s(self._now_s), self._now_s)
+        times = SimpleNamespace(currentTime=self._now_s, outputBufferDacTime=told_s)
         before = playback.played
         playback.callback(self._out, BLOCK, times, None)
         if self.heard is not None:
@@ -229,7 +235,10 @@ class TwoClocks:
             target = (playback.behind + playback._margin) / SAMPLE_RATE + OUTPUT_S
             self.targets_ms.append(1000.0 * target)
         self.n_played += BLOCK
-        self._at(max(self._slot() - OUTPUT_S + self._late(), self._now_s), self._play)
+        free_s = self._slot() - OUTPUT_S
+        if self.quantum_s:
+            free_s = math.ceil(free_s / self.quantum_s) * self.quantum_s
+        self._at(max(free_s + self._late(), self._now_s), self._play)
 
     def _tone(self, first: int) -> Float:
         return self._second[first // CAPTURE_BLOCK % len(self._second)]
