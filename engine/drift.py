@@ -30,8 +30,9 @@ _LEAST_S, _MOST_S = -0.003, 0.005
 _ALIKE = 4e-6
 _SETTLED_S = 0.0005
 _REST_AFTER_S = 30.0
-# An error that has stayed above this for so many callbacks was no jitter.
-_JUMP_S = 0.010
+# An error that has stayed beyond these for so many callbacks was no jitter: who starves PipeWire
+# is later by a quantum from then on, 10.7 ms, and what is played has a hole already.
+_EARLY_S, _LATE_S = -0.010, 0.008
 _WATCHED = 25
 # By then a start has settled, and its mean is known better than by the one callback it began at.
 _START_S, _JUMP_OF_A_START_S, _FAR_OF_A_START_S = 1.0, 0.001, 0.003
@@ -95,7 +96,7 @@ class Drift:
         if len(recent) < _WATCHED:
             return 0.0
         mean_s = sum(recent) / len(recent)
-        if min(recent) > _JUMP_S or max(recent) < -_JUMP_S:
+        if min(recent) > _LATE_S or max(recent) < _EARLY_S:
             return mean_s
         if self._starts and self._seen_s > _START_S:
             if abs(mean_s) > _JUMP_OF_A_START_S:

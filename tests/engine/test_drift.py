@@ -73,6 +73,13 @@ def test_what_a_stall_left_is_not_learnt_as_drift() -> None:
     assert drift.speed == pytest.approx(5e-5, abs=1e-5)
 
 
+def test_a_quantum_of_silence_is_jumped_over_at_once() -> None:
+    """PipeWire plays 512 samples of it in place of sound that came too late."""
+    drift = Drift()
+    hold(drift, 0.0, 10.0)
+    assert abs(hold(drift, 0.0, 0.5, excess_s=512 / SAMPLE_RATE - 0.0015)[-1]) < 0.001
+
+
 def test_what_a_stall_left_is_made_good_and_not_learnt_as_drift() -> None:
     drift = Drift()
     hold(drift, 0.0, 10.0)
