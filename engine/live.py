@@ -59,6 +59,9 @@ _LIKELY = 0.8
 # cost PulseAudio nothing, 3 ms do. Now and then that is a hiccup of the machine; so many within
 # so many seconds, not all of one hiccup, are no accident.
 _LAST_S = 0.004
+# Who is called so soon after he waited was asked meanwhile, two blocks at once if sooner than a
+# block lasts; but not earlier than this.
+_AT_ONCE_S, _ONE_BLOCK_S, _ASKED_MOST_S = 0.001, 0.009, 0.005
 _NARROW, _NARROW_S, _NARROW_APART_S = 3.0, 3.0, 0.1
 _MARGIN_S = -0.005
 _MARGIN_STEP_S = 0.005
@@ -230,6 +233,7 @@ class LiveSession:
             for playback in self._playbacks:
                 taken = self._pause and self._pause.take(playback.name, playback.callback)
                 opened = taken or devices.open_output(playback.name, playback.callback)
+                playback.longest_wait_s = devices.longest_wait_s(opened)
                 self._streams.append((playback.name, opened))
             self._pause = None
             opened = devices.open_input(self._source, self._capture.callback)
@@ -613,6 +617,10 @@ class _Playback:
         self._told_more_s = 0.0  # than callbacks show of how far behind it is
         self._since_begin_s = 0.0
         self._since_grown_s = self._since_stop_s = float("inf")
+        self.longest_wait_s = float("inf")
+        """How long the device can do without a block that it asks for, as far as is known [s]."""
+        self._asked_s = self._until_s = 0.0  # since when the device waits, until when we may
+        self._waited_s = float("-inf")  # when a wait has ended last
 
     @property
     def is_uncleaned(self) -> bool:
@@ -639,6 +647,8 @@ class _Playback:
         ahead_s = times.outputBufferDacTime - times.currentTime
         self.lag.add(ahead_s, _elapsed_s(before_s, now_s, n))
         due_s = now_s + ahead_s + self.lag.correction_s
+        self._note_asked(now_s, now_s - before_s)
+        self._until_s = min(due_s - _LAST_S, self._asked_s + self.longest_wait_s)
         if self._tape is None and not self._begin(due, n, due_s):
             return
         self.origin.add(self._position, times.outputBufferDacTime)
@@ -656,6 +666,14 @@ class _Playback:
             self._wait(self._cleaned, n, due_s)
         self._wait(self._heard, n, due_s)
         self._play(out, due_s)
+
+    def _note_asked(self, now_s: float, since_s: float) -> None:
+        """Since when the device waits for this block: perhaps while we did for the one before."""
+        if now_s - self._waited_s > _AT_ONCE_S:
+            self._asked_s = now_s
+        elif since_s > _ONE_BLOCK_S:
+            self._asked_s += BLOCK / SAMPLE_RATE
+        self._asked_s = min(max(self._asked_s, now_s - _ASKED_MOST_S), now_s)
 
     def _excess_s(self, due: float) -> float:
         """How much further behind than it should be, as far as two witnesses agree.
@@ -710,7 +728,8 @@ class _Playback:
         n, before = len(out), self._tape
         tape = self._choose(n)
         if tape is not self._cleaned:
-            self._missed.append((self._end(self._position, n), due_s - _UNTOUCHED_S))
+            in_time_s = min(due_s - _UNTOUCHED_S, self._until_s)
+            self._missed.append((self._end(self._position, n), in_time_s))
         if tape is not None:
             out[:] = self._sound(tape, self._position, n)
         if tape is not before:
@@ -883,15 +902,16 @@ class _Playback:
         return np.zeros(n, np.float32) if sound is None else sound
 
     def _wait(self, tape: Tape, n: int, due_s: float) -> None:
-        """Give who is late the time until this block is due: waiting is no loss yet."""
+        """Give who is late the time until the device needs this block: waiting is no loss yet."""
         waited = False
         while not self._holds(tape, self._position, n):
-            left_s = due_s - _LAST_S - self._clock.monotonic()
+            left_s = self._until_s - self._clock.monotonic()
             if left_s <= 0.0:
                 return
             waited = self._waits = True
             # Told between the two looks: asks again, so nothing is missed for long.
             self._sleep(min(left_s, 0.005))
+            self._waited_s = self._clock.monotonic()
         self._waits = False
         if tape is self._cleaned:
             ready_s = (tape.written - self._position - n) / SAMPLE_RATE

@@ -342,6 +342,47 @@ def test_nonsense_that_a_server_tells_after_a_stop_does_not_blind(seed: int) -> 
     assert largest_bend(heard(world, 60.0)) < 1.1
 
 
+@pytest.mark.parametrize(
+    ("since_waited_s", "since_called_s", "since_asked_s"),
+    [
+        (0.0030, 0.0130, 0.0000),  # called when the device had room
+        (0.0001, 0.0113, 0.0013),  # it had room before the wait was over
+        (0.0001, 0.0033, 0.0033),  # for two blocks at once, before the last wait began
+    ],
+)
+def test_who_is_called_after_a_wait_was_asked_before(
+    since_waited_s: float, since_called_s: float, since_asked_s: float
+) -> None:
+    """Else one wait upon the other would be longer than the device can do without."""
+    playback = TwoClocks(halved(), 0.0).session._playbacks[0]
+    playback._waited_s = 1.0 - since_waited_s
+    playback._asked_s = 1.0 - since_called_s  # when called last
+    playback._note_asked(1.0, since_called_s)
+    assert 1.0 - playback._asked_s == pytest.approx(since_asked_s, abs=1e-9)
+
+
+@pytest.mark.parametrize(("longest_wait_s", "holes"), [(float("inf"), True), (0.019, False)])
+def test_playback_waits_no_longer_than_the_device_can(longest_wait_s: float, holes: bool) -> None:
+    """PipeWire tells of more than it buffers: who waits for as long as that is heard as a hole."""
+    world = like_pipewire(1)
+    world.told_more_s = lambda _now_s: 0.010
+    playback, late_s = world.session._playbacks[0], []
+    callback = playback.callback
+
+    def timed(*args: object) -> None:
+        callback(*args)  # type: ignore[arg-type]
+        late_s.append(world.monotonic() - world._slot())
+
+    playback.callback = timed  # type: ignore[method-assign,assignment]
+    world.run(5.0)
+    playback.longest_wait_s = longest_wait_s
+    for _ in range(10):
+        world.worker_free_s = world.monotonic() + 0.05
+        world.run(1.0)
+    assert playback.uncleaned > 0
+    assert (max(late_s) > 0.0) is holes
+
+
 def test_stops_one_after_the_other_are_no_relapses() -> None:
     """Else the fifth would cost two seconds of sound that is not cleaned."""
     world = TwoClocks(halved(), 0.0)
