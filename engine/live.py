@@ -656,7 +656,7 @@ class _Playback:
         jump_s = self.drift.update(self._excess_s(due), n / SAMPLE_RATE)
         if coming is not None and self._jump(round(due - self._position), out, self._cleaned):
             return
-        if jump_s and self._jump(round(jump_s * SAMPLE_RATE), out, self._tape):
+        if jump_s and self._jump(self._await(jump_s, n, due_s), out, self._tape):
             return
         if self._falls_back(out):
             return
@@ -845,6 +845,17 @@ class _Playback:
             self._missed.clear()
         self._tape = tape
 
+    def _await(self, jump_s: float, n: int, due_s: float) -> int:
+        """How many samples to jump, once sound is there as far as it can be waited for.
+
+        Who waits for each block has none of what lies further on when he is called.
+        """
+        by = round(jump_s * SAMPLE_RATE)
+        left_s = self._until_s - self._clock.monotonic()
+        if self._tape is self._cleaned and self._nears(n, left_s, by):
+            self._wait(self._cleaned, n, due_s, by)
+        return by
+
     def _jump(self, by: int, out: Float, tape: Tape | None) -> bool:
         """Go on elsewhere, crossfaded; False where that is not possible now."""
         n, before = len(out), self._tape
@@ -892,19 +903,19 @@ class _Playback:
         """First sample beyond those that ``_holds`` asks for."""
         return int(position + (n + _FADE) * (1.0 + SPEED_LIMIT)) + varispeed.AFTER + 1
 
-    def _nears(self, n: int, wait_s: float) -> bool:
+    def _nears(self, n: int, wait_s: float, by: int = 0) -> bool:
         """Whether clean sound is there, or would likely be if most of the time left were waited."""
         shift = round(_LIKELY * max(wait_s, 0.0) * SAMPLE_RATE)
-        return self._holds(self._cleaned, self._position - shift, n)
+        return self._holds(self._cleaned, self._position + by - shift, n)
 
     def _sound(self, tape: Tape, position: float, n: int) -> Float:
         sound = varispeed.read(tape, position, n, self.drift.speed)
         return np.zeros(n, np.float32) if sound is None else sound
 
-    def _wait(self, tape: Tape, n: int, due_s: float) -> None:
+    def _wait(self, tape: Tape, n: int, due_s: float, by: int = 0) -> None:
         """Give who is late the time until the device needs this block: waiting is no loss yet."""
         waited = False
-        while not self._holds(tape, self._position, n):
+        while not self._holds(tape, self._position + by, n):
             left_s = self._until_s - self._clock.monotonic()
             if left_s <= 0.0:
                 return
@@ -914,7 +925,7 @@ class _Playback:
             self._waited_s = self._clock.monotonic()
         self._waits = False
         if tape is self._cleaned:
-            ready_s = (tape.written - self._position - n) / SAMPLE_RATE
+            ready_s = (tape.written - self._position - by - n) / SAMPLE_RATE
             now_s = self._clock.monotonic()
             spare_s = due_s - _UNTOUCHED_S - now_s
             self._spare_s = min(self._spare_s, spare_s + (0.0 if waited else ready_s))

@@ -383,6 +383,17 @@ def test_playback_waits_no_longer_than_the_device_can(longest_wait_s: float, hol
     assert (max(late_s) > 0.0) is holes
 
 
+def test_a_jump_waits_for_the_sound_that_it_needs() -> None:
+    """As each block does: what lies further on is there milliseconds after it is asked for."""
+    world = TwoClocks(halved(), 0.0, jitter_s=1e-5)
+    world.run(5.0)
+    world._first_slot_s += 0.006
+    world.session._playbacks[0].drift.restart(new=True)  # as after a stop
+    world.run(2.0)
+    assert abs(world.delays_ms[-1] - world.targets_ms[-1]) < 2.0
+    assert largest_bend(heard(world, 6.0)) < 1.1
+
+
 def test_stops_one_after_the_other_are_no_relapses() -> None:
     """Else the fifth would cost two seconds of sound that is not cleaned."""
     world = TwoClocks(halved(), 0.0)
