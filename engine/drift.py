@@ -23,16 +23,19 @@ _INTEGRAL = _POLE_HZ**2
 # What is further off than clocks move it was left by a stall, and mended for as long as it lasts:
 # so much of it counts as theirs.
 _THEIRS_S = 0.001
-# Within this nothing is done, and sound stays bit for bit what it was: too little behind
-# takes from what late sound is waited for, too much is delay that nobody notices.
-_LEAST_S, _MOST_S = -0.003, 0.005
+# Within this nothing is done, and sound stays bit for bit what it was: too little behind takes from
+# what late sound is waited for. Too much was let be up to 5 ms, and with a step of the margin and a
+# quantum of PipeWire's it then stood 11 ms above what it had been.
+_REST_S = 0.003
 # Clocks that differ by less than can be told: the control rests again.
 _ALIKE = 4e-6
 _SETTLED_S = 0.0005
 _REST_AFTER_S = 30.0
 # An error that has stayed beyond these for so many callbacks was no jitter: who starves PipeWire
-# is later by a quantum from then on, 10.7 ms, and what is played has a hole already.
-_EARLY_S, _LATE_S = -0.010, 0.008
+# is later by a quantum from then on, 10.7 ms, and what is played has a hole already. Where only the
+# place to be has moved there is none, and it is gone to by speed.
+_EARLY_S, _LATE_S = -0.010, 0.006
+_EASES_S = 10.0
 _WATCHED = 25
 # By then a start has settled, and its mean is known better than by the one callback it began at.
 _START_S, _JUMP_OF_A_START_S, _FAR_OF_A_START_S = 1.0, 0.001, 0.003
@@ -52,6 +55,7 @@ class Drift:
         self._learnt = 0.0  # what the clocks differ by
         self._engaged = False
         self._starts = True
+        self._eases_s = 0.0
         self.excess_s = 0.0
         self.restart(new=True)
 
@@ -68,6 +72,10 @@ class Drift:
         self._far = 0
         self._recent: deque[float] = deque(maxlen=_WATCHED)
 
+    def ease(self) -> None:
+        """The place to be has moved a little ahead."""
+        self._eases_s = _EASES_S
+
     def update(self, excess_s: float, elapsed_s: float) -> float:
         """Take note of one measurement.
 
@@ -81,6 +89,7 @@ class Drift:
         how far to jump ahead now [s], 0 nearly always; after a jump comes a ``restart``
         """
         self._seen_s += elapsed_s
+        self._eases_s = max(self._eases_s - elapsed_s, 0.0)
         share = max(elapsed_s / _SMOOTHING_S, elapsed_s / self._seen_s)
         self.excess_s += share * (excess_s - self.excess_s)
         self._recent.append(excess_s)
@@ -96,7 +105,8 @@ class Drift:
         if len(recent) < _WATCHED:
             return 0.0
         mean_s = sum(recent) / len(recent)
-        if min(recent) > _LATE_S or max(recent) < _EARLY_S:
+        late_s = -_EARLY_S if self._eases_s else _LATE_S
+        if min(recent) > late_s or max(recent) < _EARLY_S:
             return mean_s
         if self._starts and self._seen_s > _START_S:
             if abs(mean_s) > _JUMP_OF_A_START_S:
@@ -107,7 +117,7 @@ class Drift:
     def _steer(self, elapsed_s: float) -> None:
         error_s = self.excess_s
         if not self._engaged:
-            self._engaged = self._seen_s > _SMOOTHING_S and not _LEAST_S < error_s < _MOST_S
+            self._engaged = self._seen_s > _SMOOTHING_S and abs(error_s) > _REST_S
         if not self._engaged:
             self.speed = 0.0
             return

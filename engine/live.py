@@ -832,6 +832,7 @@ class _Playback:
             if self._spare_s > 2.0 * _MARGIN_STEP_S:
                 shrunk = self._margin - round(_MARGIN_STEP_S * SAMPLE_RATE)
                 self._margin = max(shrunk, round(_MARGIN_S * SAMPLE_RATE))
+                self.drift.ease()
             self._quiet_s, self._spare_s = 0.0, float("inf")
 
     def _change(self, tape: Tape | None) -> None:
