@@ -12,6 +12,9 @@ import soundfile
 from engine.stft import Float
 from training import dataset
 
+# Run by itself, with Keras on PyTorch; who looks for doctests would import it.
+collect_ignore = ["card_steps.py"]
+
 
 def voice(rng: np.random.Generator, seconds: float, sample_rate: int) -> Float:
     """Syllables of a buzzing source with moving formants, and pauses: (n,) float32."""
