@@ -73,7 +73,7 @@ def test_the_self_test_hears_itself_and_leaves_nothing(
     # A loaded machine may drop some; that is a warning. Whether it cleans does not depend on it.
     assert told["level"] in ("ok", "warning"), told
     assert told["facts"]["suppression_db"] > 10.0
-    assert told["facts"]["delay_ms"] > 93.0  # what the model alone takes
+    assert told["facts"]["delay_ms"] > 20.0  # what the model alone takes
     assert isinstance(told["facts"]["drops"], int)
     assert found["session"]["facts"]["running"] is True
     for check in ("sound server", "portaudio", "devices", "default input"):
