@@ -147,6 +147,30 @@ def _play(
 
 
 @triton.jit
+def _four(at, units: tl.constexpr, there):
+    """What is there of each of the four gates, in Keras's order."""
+    return (
+        tl.load(at, mask=there, other=0.0),
+        tl.load(at + units, mask=there, other=0.0),
+        tl.load(at + 2 * units, mask=there, other=0.0),
+        tl.load(at + 3 * units, mask=there, other=0.0),
+    )
+
+
+@triton.jit
+def _keep_four(at, units: tl.constexpr, there, a, b, c, d):
+    tl.store(at, a, mask=there)
+    tl.store(at + units, b, mask=there)
+    tl.store(at + 2 * units, c, mask=there)
+    tl.store(at + 3 * units, d, mask=there)
+
+
+@triton.jit
+def _tanh(x):
+    return 2.0 * tl.sigmoid(2.0 * x) - 1.0
+
+
+@triton.jit
 def _there(
     entering,
     recurrent,
@@ -165,28 +189,21 @@ def _there(
     source = tl.arange(0, width)[:, None]
     weight = recurrent + source * (4 * units) + unit
     known = (source < units) & (unit < units)
-    to_input = tl.load(weight, mask=known, other=0.0)
-    to_forget = tl.load(weight + units, mask=known, other=0.0)
-    to_candidate = tl.load(weight + 2 * units, mask=known, other=0.0)
-    to_output = tl.load(weight + 3 * units, mask=known, other=0.0)
+    to_input, to_forget, to_candidate, to_output = _four(weight, units, known)
     out = tl.zeros((rows, width), tl.float32)
     cell = tl.zeros((rows, width), tl.float32)
     place, own = row * (4 * units) + unit, row * units + unit
     for _ in range(time):
-        a = tl.load(entering + place, mask=there, other=0.0) + tl.dot(out, to_input)
-        b = tl.load(entering + place + units, mask=there, other=0.0) + tl.dot(out, to_forget)
-        c = tl.load(entering + place + 2 * units, mask=there, other=0.0) + tl.dot(out, to_candidate)
-        d = tl.load(entering + place + 3 * units, mask=there, other=0.0) + tl.dot(out, to_output)
-        a, b, d = tl.sigmoid(a), tl.sigmoid(b), tl.sigmoid(d)
-        c = 2.0 * tl.sigmoid(2.0 * c) - 1.0
+        a, b, c, d = _four(entering + place, units, there)
+        a = tl.sigmoid(a + tl.dot(out, to_input))
+        b = tl.sigmoid(b + tl.dot(out, to_forget))
+        c = _tanh(c + tl.dot(out, to_candidate))
+        d = tl.sigmoid(d + tl.dot(out, to_output))
         cell = b * cell + a * c
-        out = d * (2.0 * tl.sigmoid(2.0 * cell) - 1.0)
+        out = d * _tanh(cell)
         # Past the last unit a sigmoid of nothing is a half: no other unit may hear of it.
         out = tl.where(there, out, 0.0)
-        tl.store(gates + place, a, mask=there)
-        tl.store(gates + place + units, b, mask=there)
-        tl.store(gates + place + 2 * units, c, mask=there)
-        tl.store(gates + place + 3 * units, d, mask=there)
+        _keep_four(gates + place, units, there, a, b, c, d)
         tl.store(cells + own, cell, mask=there)
         tl.store(made + own, out, mask=there)
         # Places would need 64 bits: from frame to frame the beginnings move.
@@ -216,10 +233,7 @@ def _back(
     # Transposed: from a gate to the unit that it heard.
     weight = recurrent + unit * (4 * units) + gate
     known = (gate < units) & (unit < units)
-    of_input = tl.load(weight, mask=known, other=0.0)
-    of_forget = tl.load(weight + units, mask=known, other=0.0)
-    of_candidate = tl.load(weight + 2 * units, mask=known, other=0.0)
-    of_output = tl.load(weight + 3 * units, mask=known, other=0.0)
+    of_input, of_forget, of_candidate, of_output = _four(weight, units, known)
     later = tl.zeros((rows, width), tl.float32)
     at_cell = tl.zeros((rows, width), tl.float32)
     place, own = row * (4 * units) + unit, row * units + unit
@@ -229,15 +243,12 @@ def _back(
         gates += n * (4 * units)
         at_gates += n * (4 * units)
     for since in range(time):
-        a = tl.load(gates + place, mask=there, other=0.0)
-        b = tl.load(gates + place + units, mask=there, other=0.0)
-        c = tl.load(gates + place + 2 * units, mask=there, other=0.0)
-        d = tl.load(gates + place + 3 * units, mask=there, other=0.0)
+        a, b, c, d = _four(gates + place, units, there)
         cell = tl.load(cells + own, mask=there, other=0.0)
         cells -= n * units
         before = tl.load(cells + own, mask=there & (since < time - 1), other=0.0)
         slope = tl.load(slopes + own, mask=there, other=0.0) + later
-        loud = 2.0 * tl.sigmoid(2.0 * cell) - 1.0
+        loud = _tanh(cell)
         at_cell += slope * d * (1.0 - loud * loud)
         at_output = slope * loud * d * (1.0 - d)
         at_input = at_cell * c * a * (1.0 - a)
@@ -246,10 +257,7 @@ def _back(
         at_cell = at_cell * b
         later = tl.dot(at_input, of_input) + tl.dot(at_forget, of_forget)
         later += tl.dot(at_candidate, of_candidate) + tl.dot(at_output, of_output)
-        tl.store(at_gates + place, at_input, mask=there)
-        tl.store(at_gates + place + units, at_forget, mask=there)
-        tl.store(at_gates + place + 2 * units, at_candidate, mask=there)
-        tl.store(at_gates + place + 3 * units, at_output, mask=there)
+        _keep_four(at_gates + place, units, there, at_input, at_forget, at_candidate, at_output)
         slopes -= n * units
         gates -= n * (4 * units)
         at_gates -= n * (4 * units)

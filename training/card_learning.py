@@ -20,6 +20,7 @@ import torch
 
 from engine.errors import TrainingError
 from engine.stft import Float
+from training import networks
 from training.accelerated import device
 from training.bandwise import BACK_WIDTH, LAST_WIDTH, WIDTHS
 from training.batches import Batch
@@ -30,9 +31,6 @@ from training.train import Learner
 
 _BEFORE_RECORDING = 3
 """Updates that are made step by step first: libraries choose their ways in them."""
-
-NARROW = 64
-"""Units up to which an LSTM is one of ``card_kernels``."""
 
 _ROUNDED = torch.bfloat16
 """What large products are made of on a card; sums have more bits."""
@@ -120,10 +118,11 @@ class BandNetwork:
         """(time, clips, n) to (time, clips, units)."""
         kernel, recurrent, bias = (self.weights[f"{name}.{k}"] for k in range(3))
         units = recurrent.shape[0]
-        if seen.is_cuda and units <= NARROW:
+        if seen.is_cuda:
             from training import card_kernels
 
-            return card_kernels.lstm(seen.float(), kernel, recurrent, bias)
+            if units <= card_kernels.WIDEST:
+                return card_kernels.lstm(seen.float(), kernel, recurrent, bias)
         state = torch.zeros((1, seen.shape[1], units), device=seen.device)
         flat = [kernel.t().contiguous(), recurrent.t().contiguous(), bias, torch.zeros_like(bias)]
         with warnings.catch_warnings():
@@ -227,16 +226,12 @@ class CardLearner(Learner):
             self._put(own)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        from training import networks
-
         arrays = networks.weights_of(self.model)
         for name, array in self._remembered().items():
             arrays[f"optimiser.{name}"] = array.detach().cpu().numpy().copy()
         return arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        from training import networks
-
         networks.set_weights(self.model, arrays)
         for p in self._trained:
             step = torch.zeros((), device=device() if self._side is not None else None)

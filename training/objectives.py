@@ -16,6 +16,7 @@ from engine.stft import Float
 from training.batches import Batch, as_array
 from training.losses import LevelLoss, WaveLoss, Weights, spectral_loss
 from training.networks import Preset, named
+from training.operations import ops
 
 LEAST_GAIN_DB = -60.0
 """What is turned down this far is silent: a gain in dB is compared down to here."""
@@ -111,8 +112,6 @@ def _beside(parts: list[Float]) -> Any:
     """One array of several, side by side: where they lie, on a graphics card too."""
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts, axis=-1)
-    from keras import ops
-
     return ops.concatenate(parts, axis=-1)
 
 
