@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,10 @@ PARITY_FRAMES = 2000
 
 INT8_TOLERANCE = 0.01
 """Largest mean difference of a gain that 8-bit weights may make."""
+
+HEAVY = 0.05
+"""Share of all weights from which a matrix is stored in 8 bits. The small ones at both ends of a
+network take no time to speak of, and make two thirds of the error."""
 
 _OCTAVES_PER_DB = np.float32(np.log2(10.0) / 20.0)
 
@@ -125,7 +130,7 @@ def estimates(weights: Mapping[str, np.ndarray], noisy_db: Float) -> tuple[Float
 
 
 def quantise(model: Path, path: Path, noisy_db: Float) -> float:
-    """Write a model file with weights of 8 bits: a quarter as large, twice as fast.
+    """Write a model file with its large matrices in 8 bits: a third as large, twice as fast.
 
     Parameters
     ----------
@@ -148,6 +153,8 @@ def quantise(model: Path, path: Path, noisy_db: Float) -> float:
     frames = _parity_frames(noisy_db)
     before = Network(model, provider="cpu")
     prepared = onnx.load(model)
+    for node in prepared.graph.node:
+        node.name = node.output[0]
     # Its advice to prepare the graph elsewhere is silenced by saying that it was done:
     # there is nothing in our graphs to fuse or fold.
     onnx.helper.set_model_props(
@@ -162,6 +169,7 @@ def quantise(model: Path, path: Path, noisy_db: Float) -> float:
                 prepared,
                 part,
                 op_types_to_quantize=["MatMul", "LSTM"],
+                nodes_to_quantize=_heavy(prepared),
                 weight_type=QuantType.QInt8,
                 per_channel=True,  # a third less error than one scale for a whole matrix
                 # Processors without VNNI add products in pairs in 16 bits, which 8-bit weights
@@ -181,6 +189,17 @@ def quantise(model: Path, path: Path, noisy_db: Float) -> float:
     finally:
         log.removeFilter(_not_of_quantisation)
     return error
+
+
+def _heavy(model: Any) -> list[str]:
+    """Nodes that read a large share of all weights."""
+    sizes = {one.name: math.prod(one.dims) for one in model.graph.initializer}
+    least = HEAVY * sum(sizes.values())
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "LSTM") and sum(sizes.get(n, 0) for n in node.input) >= least
+    ]
 
 
 def _not_of_quantisation(record: logging.LogRecord) -> bool:

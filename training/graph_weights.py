@@ -18,6 +18,7 @@ from engine.network import Network
 
 _WEIGHT = re.compile(r"\w+\.\d+")
 _KERNEL = "_kernel"
+_ROUNDED = "_quantized"
 _SETTLING = {
     "settle.0": ("kept_falling", "kept_rising", "least_gain"),
     "pauses.0": ("sure_speech", "pause_least"),
@@ -30,11 +31,12 @@ def weights_in(path: Path) -> dict[str, np.ndarray]:
     Raises
     ------
     engine.errors.ModelError : it is no model file
-    engine.errors.TrainingError : it holds no float32 weights of a network known here
+    engine.errors.TrainingError : it holds no weights of a network known here
     """
     Network(path, provider="cpu")
     model = onnx.load(str(path))
     constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    constants |= _from_8_bits(constants)
     found = {name: _as_keras(c) for name, c in constants.items() if _WEIGHT.fullmatch(name)}
     for name in constants:
         if name.endswith(_KERNEL) and f"{name.removesuffix(_KERNEL)}_recurrent" in constants:
@@ -53,10 +55,23 @@ def weights_in(path: Path) -> dict[str, np.ndarray]:
             found[name] = np.array([constants[part] for part in parts], np.float32)
     if not any(name.startswith(("lstm", "frame")) for name in found):
         raise TrainingError(
-            f"{path.name} holds no float32 weights of a network known here: "
-            "it was made elsewhere, or has weights of 8 bits"
+            f"{path.name} holds no weights of a network known here: it was made elsewhere"
         )
     return {name: np.ascontiguousarray(weight) for name, weight in found.items()}
+
+
+def _from_8_bits(constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What ``export.quantise`` rounded, as it was but for that.
+
+    ONNX Runtime turns an LSTM's kernels, (1, 4 · units, n), to have the units last.
+    """
+    found = {}
+    for name in constants:
+        if (whole := name.removesuffix(_ROUNDED)) != name:
+            steps = constants[name].astype(np.float32) - constants[f"{whole}_zero_point"]
+            weight = (steps * constants[f"{whole}_scale"][..., None, :]).astype(np.float32)
+            found[whole] = weight.transpose(0, 2, 1) if weight.ndim == 3 else weight
+    return found
 
 
 def _as_keras(constant: np.ndarray) -> np.ndarray:
