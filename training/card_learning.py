@@ -20,10 +20,11 @@ import torch
 
 from engine.errors import TrainingError
 from engine.stft import Float
-from training import networks
+from training import card_muon, networks
 from training.accelerated import device
 from training.bandwise import BACK_WIDTH, LAST_WIDTH, WIDTHS
 from training.batches import Batch
+from training.card_muon import Muon
 from training.networks import STRETCH, Preset
 from training.objectives import Objective
 from training.settings import Settings
@@ -173,8 +174,13 @@ class CardLearner(Learner):
         self._clip, self._decay = chosen.optimiser.clip, chosen.optimiser.average
         on_card = device().type == "cuda"
         self._rate = torch.tensor(chosen.optimiser.rate, device=device())
+        named = dict(zip(self._names, self._trained, strict=True))
+        by_muon = chosen.optimiser.kind == "muon"
+        moved = {name: p for name, p in named.items() if by_muon and card_muon.moves(name, p)}
+        self._muon = Muon(moved, self._rate)
+        self._by_adam = [p for name, p in named.items() if name not in moved]
         self._adam = torch.optim.Adam(
-            self._trained, lr=self._rate, eps=1e-7, fused=on_card, capturable=on_card
+            self._by_adam, lr=self._rate, eps=1e-7, fused=on_card, capturable=on_card
         )
         self._average = [p.detach().clone() for p in self._trained]
         self._loss = torch.zeros((), device=device())
@@ -233,7 +239,7 @@ class CardLearner(Learner):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         networks.set_weights(self.model, arrays)
-        for p in self._trained:
+        for p in self._by_adam:
             step = torch.zeros((), device=device() if self._side is not None else None)
             self._adam.state[p] = {
                 "step": step,
@@ -253,6 +259,7 @@ class CardLearner(Learner):
             for what, tensor in self._adam.state.get(p, {}).items()
         }
         averages = zip(self._names, self._average, strict=True)
+        named |= {f"{name}.momentum": tensor for name, tensor in self._muon.momenta.items()}
         return named | {f"{name}.average": tensor for name, tensor in averages}
 
     def _put(self, weights: list[torch.Tensor]) -> None:
@@ -278,6 +285,7 @@ class CardLearner(Learner):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trained, self._clip)
         self._adam.step()
+        self._muon.step()
         with torch.no_grad():
             self._loss.copy_(loss)
             torch._foreach_lerp_(self._average, self._trained, 1.0 - self._decay)

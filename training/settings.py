@@ -50,6 +50,7 @@ FULLBAND = ModelSpec(
 
 SETTINGS: Mapping[str, ModelSpec] = {"classic": CLASSIC, "fullband": FULLBAND}
 
+KINDS = ("adam", "muon")
 SCHEDULES = ("cosine", "plateau", "constant")
 
 MIXED_ON = ("processor", "card")
@@ -113,8 +114,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Optimiser:
-    """``[optimiser]``: Adam, and how fast it goes."""
+    """``[optimiser]``: what moves the weights, and how fast."""
 
+    kind: str = "adam"
+    """``adam``, or ``muon``: Adam, but for matrices between layers, which move by Muon
+    (``card_muon``). Takes networks of bands and ``data.mixed_on = card``."""
     rate: float = 1e-3
     """Highest learning rate."""
     schedule: str = "cosine"
@@ -140,6 +144,10 @@ class Optimiser:
         _within("optimiser.plateau_factor", self.plateau_factor, 1e-6, 1.0)
         _within("optimiser.clip", self.clip, 1e-9, 1e9)
         _within("optimiser.average", self.average, 0.0, 0.999999)
+        if self.kind not in KINDS:
+            raise TrainingError(
+                f"optimiser.kind should be one of {', '.join(KINDS)}, found {self.kind!r}"
+            )
         if self.schedule not in SCHEDULES:
             raise TrainingError(
                 f"optimiser.schedule should be one of {', '.join(SCHEDULES)}, "

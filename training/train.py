@@ -511,6 +511,10 @@ def _learner(
 
         if card_learning.learns(preset):
             return card_learning.CardLearner(chosen, preset, objective, *levels)
+    if chosen.optimiser.kind == "muon":
+        raise TrainingError(
+            "optimiser.kind = muon takes a network of bands and data.mixed_on = card"
+        )
     return Learner(chosen, preset, objective, *levels, strategy)
 
 

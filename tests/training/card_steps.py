@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,11 +15,13 @@ import torch
 
 from training import card_kernels, networks, objectives
 from training.accelerated import Pool, make_batch
+from training.batches import Batch
 from training.card_learning import BandNetwork, CardLearner
+from training.card_muon import Muon, orthogonal
 from training.losses import Weights
 from training.networks import Preset
 from training.recordings import Recording
-from training.settings import FULLBAND, Settings
+from training.settings import FULLBAND, Optimiser, Settings
 from training.train import Learner
 
 RATE = 48_000
@@ -36,7 +40,7 @@ def forward() -> dict[str, float]:
         "two of each": replace(FILTERED, before=2, after=0),
     }
     rng = np.random.default_rng(0)
-    levels = torch.from_numpy(rng.uniform(-100.0, -20.0, (3, 20, 481)).astype(np.float32))
+    noisy_db = rng.uniform(-100.0, -20.0, (3, 20, 481)).astype(np.float32)
     for name, preset in kinds.items():
         keras.utils.set_random_seed(1)
         model = networks.build(preset, MEAN_DB, DEVIATION_DB)
@@ -47,6 +51,7 @@ def forward() -> dict[str, float]:
             for k, w in networks.weights_of(model).items()
         }
         networks.set_weights(model, moved)
+        levels = torch.from_numpy(noisy_db)
         made, logit = BandNetwork(model, preset)(levels)
         wanted = model(levels)
         differences = (made - wanted[0], torch.sigmoid(logit) - wanted[1])
@@ -54,8 +59,8 @@ def forward() -> dict[str, float]:
     return found
 
 
-def updates() -> dict[str, object]:
-    """Losses of some updates by Keras's own loop and by the fast one, and after a resumption."""
+def _batch_and_learners(**changes: Any) -> tuple[Batch, Callable[[type[Learner]], Any]]:
+    """A batch of tones in noise, and what makes learners that begin alike."""
     t = np.arange(2 * RATE) / RATE
     voices = [np.sin(2 * np.pi * f * t) * (0.5 + 0.5 * np.sin(6 * np.pi * t)) for f in (200, 330)]
     clean = (0.1 * np.stack(voices)).astype(np.float32)
@@ -63,14 +68,19 @@ def updates() -> dict[str, object]:
     spec = replace(FULLBAND, filter_bins=10, filter_taps=2)
     levels = torch.full((2,), -20.0), torch.full((2,), -23.0)
     batch = make_batch(*(torch.from_numpy(s) for s in (noisy, clean)), *levels, spec, waves=True)
-    weights = Weights(si_sdr=0.2)
-    objective = objectives.objective(FILTERED, spec, weights)
-    chosen = Settings(out=Path("unused"), model=spec)
+    objective = objectives.objective(FILTERED, spec, Weights(si_sdr=0.2))
+    chosen = Settings(out=Path("unused"), model=spec, **changes)
 
     def learner(kind: type[Learner]) -> Learner:
         keras.utils.set_random_seed(3)
         return kind(chosen, FILTERED, objective, MEAN_DB, DEVIATION_DB)
 
+    return batch, learner
+
+
+def updates() -> dict[str, object]:
+    """Losses of some updates by Keras's own loop and by the fast one, and after a resumption."""
+    batch, learner = _batch_and_learners()
     keras_s, ours = learner(Learner), learner(CardLearner)
     losses = [[float(one.learn(batch, 1e-3)) for _ in range(4)] for one in (keras_s, ours)]
     again = learner(CardLearner)
@@ -82,6 +92,49 @@ def updates() -> dict[str, object]:
         "looks": [one.look([batch]) for one in (keras_s, ours)],
         "averaged": averaged,
         "resumed": [[float(one.learn(batch, 1e-3)) for _ in range(2)] for one in (ours, again)],
+    }
+
+
+def muon() -> dict[str, object]:
+    """Updates by Muon: of a matrix beside PyTorch's own, of a network, and after a resumption."""
+    torch.manual_seed(0)
+    mine, theirs = (torch.nn.Parameter(torch.ones(24, 40)) for _ in range(2))
+    rate = torch.tensor(0.01)
+    ours = Muon({"front/kernel": mine}, rate)
+    reference = torch.optim.Muon(
+        [theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+    )
+    far = []
+    for _ in range(3):
+        mine.grad = torch.randn(24, 40)
+        theirs.grad = mine.grad.clone()
+        before = mine.detach().clone()
+        ours.step()
+        reference.step()
+        moved = (mine - before).detach()
+        far.append(float((mine - theirs).detach().norm() / moved.norm()))
+    gates = torch.randn(12, 4 * 20)
+    alone = torch.cat([orthogonal(gate) for gate in gates.split(20, dim=1)], dim=1)
+    weight = torch.nn.Parameter(torch.zeros(12, 80))
+    weight.grad = gates
+    Muon({"lstm0/lstm_cell/kernel": weight}, torch.tensor(1.0)).step()
+    together = -weight.detach() / (0.2 * 20**0.5)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(30, 50)))
+
+    batch, learner = _batch_and_learners(optimiser=Optimiser(kind="muon"))
+    first, again = learner(CardLearner), learner(CardLearner)
+    losses = [float(first.learn(batch, 2e-3)) for _ in range(6)]
+    kept = first.arrays()
+    again.restore(kept)
+    restored = again.arrays()
+    return {
+        "kept": all(np.array_equal(restored[name], kept[name]) for name in kept),
+        "far": far,
+        "gates": float((together - alone).abs().max()),
+        "values": [float(values.min()), float(values.max())],
+        "moved": sorted(first._muon.momenta),
+        "losses": losses,
+        "resumed": [[float(one.learn(batch, 2e-3)) for _ in range(2)] for one in (first, again)],
     }
 
 
@@ -113,5 +166,7 @@ def kernels() -> dict[str, float]:
     }
 
 
+ASKED = {"forward": forward, "updates": updates, "muon": muon, "kernels": kernels}
+
 if __name__ == "__main__":
-    print(json.dumps({"forward": forward, "updates": updates, "kernels": kernels}[sys.argv[1]]()))
+    print(json.dumps(ASKED[sys.argv[1]]()))

@@ -41,6 +41,20 @@ def test_an_update_is_that_of_keras_and_goes_on_where_it_was_left():
     assert found["resumed"][1] == pytest.approx(found["resumed"][0], rel=1e-6)
 
 
+def test_muon_moves_matrices_as_pytorch_s_does_and_goes_on_where_it_was_left():
+    found = asked("muon")
+    assert max(found["far"]) < 0.05, "PyTorch rounds to seven bits"
+    assert found["gates"] < 1e-5
+    assert 0.6 < found["values"][0] <= found["values"][1] < 1.3
+    layers = {name.split("/")[0] for name in found["moved"]}
+    assert {"lstm0", "before0", "front", "back", "encode1"} <= layers
+    assert not layers & {"gain", "bands", "answers", "taps", "speech"}
+    assert found["losses"][-1] < found["losses"][0]
+    assert found["kept"]
+    # What rounding leaves of a gradient's small singular values is made as large as the others.
+    assert found["resumed"][1] == pytest.approx(found["resumed"][0], rel=1e-3)
+
+
 def test_programs_of_our_own_compute_what_pytorch_does():
     found = asked("kernels")
     assert found["lstm"] < 1e-5
