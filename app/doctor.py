@@ -448,7 +448,8 @@ def _provider() -> Iterator[Finding]:
 
 def _cost_s(network: Network) -> float:
     """Median time of a frame, one at a time as live [s]."""
-    frame = np.full((1, network.spec.n_bins), -60.0, np.float32)
+    frame = np.full((1, network.spec.n_heard), -60.0, np.float32)
+    frame[:, network.spec.n_bins :] = 0.0  # no phase moves
     state, costs = network.initial_state(), []
     for _ in range(50):
         began_s = time.perf_counter()

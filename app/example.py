@@ -9,7 +9,7 @@ import numpy as np
 from engine.measure import level_dbfs
 from engine.network import Network
 from engine.resample import Resampler
-from engine.stft import Float, stft, to_db
+from engine.stft import Float, heard, stft, to_db
 
 CLIPS = Path(__file__).parent / "clips"
 SAMPLE_RATE = 48_000
@@ -38,11 +38,11 @@ def noisy_voice() -> tuple[Float, Float]:
 
 
 def golden_input(network: Network) -> Float:
-    """A second of that as a network hears it, (n_frames, n_bins) [dB]: what its golden answer,
+    """A second of that as a network hears it, (n_frames, n_heard): what its golden answer,
     ``models/golden``, was made from.
     """
     spec = network.spec
     _, noisy = noisy_voice()
     second = noisy[4 * SAMPLE_RATE : 5 * SAMPLE_RATE]
-    heard = Resampler(SAMPLE_RATE, spec.sample_rate).process(second)
-    return to_db(stft(heard, spec), spec)[:, : spec.n_bins]
+    spectra = stft(Resampler(SAMPLE_RATE, spec.sample_rate).process(second), spec)
+    return heard(to_db(spectra, spec), spectra, spec)

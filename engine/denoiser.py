@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.errors import ModelError
 from engine.network import Estimate, Estimator
-from engine.stft import Analysis, Complex, Float, Synthesis, to_db
+from engine.stft import Analysis, Complex, Float, Synthesis, heard, to_db
 
 MAX_LIMIT_DB = 100.0
 """An attenuation limit from which on nothing audible is left."""
@@ -98,6 +98,7 @@ class Denoiser:
         silence = np.zeros(self.spec.n_spectrum, np.complex64)
         # Spectra that the network's filter reaches over, the newest first.
         self._past = np.zeros((self.spec.filter_taps, self.spec.filter_bins), np.complex64)
+        self._before = silence  # the frame before, from which phases move
         silence_db = to_db(silence, self.spec)
         self._waiting: deque[tuple[Complex, Float]] = deque(
             [(silence, silence_db)] * self.spec.lookahead
@@ -128,7 +129,8 @@ class Denoiser:
             )
         spectrum = self._analysis(only_sound(hop))
         noisy_db = to_db(spectrum, self.spec)
-        gain, speech, taps = self._estimate(noisy_db)
+        gain, speech, taps = self._estimate(noisy_db, spectrum)
+        self._before = spectrum
         self._waiting.append((spectrum, noisy_db))
         spectrum, noisy_db = self._waiting.popleft()  # the frame that the gain is about
         cleaned = spectrum * gain
@@ -158,7 +160,7 @@ class Denoiser:
         gain[:n] = np.minimum(found / np.maximum(heard, _SILENT), 1.0)
         return gain
 
-    def _estimate(self, noisy_db: Float) -> tuple[Float, float, Complex | None]:
+    def _estimate(self, noisy_db: Float, spectrum: Complex) -> tuple[Float, float, Complex | None]:
         """Gain of every bin of the spectrum, the probability of speech, and the filter."""
         spec, knobs = self.spec, self.knobs
         through = np.ones(spec.n_spectrum, np.float32), 0.0, None
@@ -166,7 +168,8 @@ class Denoiser:
             self._resting -= 1
             return through
         try:
-            estimate = self._network(noisy_db[np.newaxis, : spec.n_bins], self._state)
+            told = heard(noisy_db[np.newaxis], spectrum[np.newaxis], spec, self._before)
+            estimate = self._network(told, self._state)
             _check(estimate)
         except Exception as error:  # whatever it is, the call goes on
             self.fault = error

@@ -52,7 +52,7 @@ class Estimator(Protocol):
 
     def initial_state(self) -> State: ...
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate: ...
+    def __call__(self, heard: Float, state: State, /) -> Estimate: ...
 
 
 class Network:
@@ -116,24 +116,24 @@ class Network:
         """Zeros: a network that has heard nothing."""
         return tuple(np.zeros((1, units), np.float32) for _, units in self._states)
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
+    def __call__(self, heard: Float, state: State) -> Estimate:
         """Estimate the gains of consecutive frames.
 
         Parameters
         ----------
-        noisy_db : (n_frames, n_bins) float32 [dB re full-scale sine]
+        heard : (n_frames, spec.n_heard) float32: levels [dB re full-scale sine] of n_bins bins,
+            behind them, where the spec has phases, their motion (``stft.phase_motion``)
         state : of the frame before, or ``initial_state()``
 
         Raises
         ------
         ModelError : ONNX Runtime failed, or the answer is not finite or of another shape
         """
-        feed = {"noisy_db": noisy_db[np.newaxis]}
-        feed.update((name, value) for (name, _), value in zip(self._states, state, strict=True))
+        feed = self._feed(heard[np.newaxis], state)
         while True:
             serving = self._choice.serving
             try:
-                gain, speech, rest = self._run(serving.session, feed, len(noisy_db))
+                gain, speech, rest = self._run(serving.session, feed, len(heard))
                 break
             except ModelError as error:
                 # The CPU's answer to the same frame, where something else has failed.
@@ -141,6 +141,15 @@ class Network:
                     raise
         taps = self._taps(rest.pop()) if self.spec.filter_taps else None
         return Estimate(gain[0], speech[0, :, 0], tuple(rest), taps)
+
+    def _feed(self, heard: Float, state: State) -> dict[str, Float]:
+        """What a session is handed: (1, n_frames, n_heard) as the inputs it is told apart by."""
+        feed = {"noisy_db": heard}
+        if self.spec.phase_bins:
+            n_bins = self.spec.n_bins
+            feed = {"noisy_db": heard[..., :n_bins], "phase": heard[..., n_bins:]}
+        feed.update((name, value) for (name, _), value in zip(self._states, state, strict=True))
+        return feed
 
     def _run(
         self, session: Session, feed: dict[str, Float], n_frames: int
@@ -168,12 +177,15 @@ class Network:
         state, told = self.initial_state(), []
         for level_db in np.linspace(-100.0, 0.0, _LEAST_FRAMES):
             frame = rng.uniform(level_db - 20.0, level_db, (1, 1, self.spec.n_bins))
-            feed = {"noisy_db": frame.astype(np.float32)}
-            feed.update((name, value) for (name, _), value in zip(self._states, state, strict=True))
-            gain, speech, rest = self._run(session, feed, 1)
+            gain, speech, rest = self._run(session, self._feed(self._still(frame), state), 1)
             state = tuple(rest[: len(self._states)])
             told.append(np.append(gain.ravel(), speech.ravel()))
         return np.array(told)
+
+    def _still(self, noisy_db: np.ndarray) -> Float:
+        """Levels, (…, n_bins) to float32 (…, n_heard): no phase moves."""
+        n = self.spec.n_heard - self.spec.n_bins
+        return np.pad(noisy_db, [(0, 0)] * (noisy_db.ndim - 1) + [(0, n)]).astype(np.float32)
 
     def _taps(self, found: Float) -> Complex:
         """The output ``filter`` as complex numbers: (n_frames, filter_taps, filter_bins)."""
@@ -184,9 +196,8 @@ class Network:
         """Two frames of a plausible level, and the state between them, must pass in range."""
         session, state = self._choice.serving.session, self.initial_state()
         for _ in range(2):
-            feed = {"noisy_db": np.full((1, 1, self.spec.n_bins), -60.0, np.float32)}
-            feed.update((name, value) for (name, _), value in zip(self._states, state, strict=True))
-            gain, speech, rest = self._run(session, feed, 1)
+            frame = np.full((1, 1, self.spec.n_bins), -60.0)
+            gain, speech, rest = self._run(session, self._feed(self._still(frame), state), 1)
             state = tuple(rest[: len(self._states)])
         low, high = min(gain.min(), speech.min()), max(gain.max(), speech.max())
         if low < -1e-4 or high > 1 + 1e-4:
@@ -228,13 +239,15 @@ def _check_interface(session: Session, spec: ModelSpec, path: Path) -> list[tupl
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
     _expect_node(inputs, "noisy_db", spec.n_bins, 3, path)
+    if spec.phase_bins:
+        _expect_node(inputs, "phase", spec.n_heard - spec.n_bins, 3, path)
     _expect_node(outputs, "gain", spec.n_bins, 3, path)
     _expect_node(outputs, "speech", 1, 3, path)
     if spec.filter_taps:
         _expect_node(outputs, "filter", 2 * spec.filter_taps * spec.filter_bins, 3, path)
     states = []
     for name, node in inputs.items():
-        if name == "noisy_db":
+        if name == "noisy_db" or (name == "phase" and spec.phase_bins):
             continue
         units = node.shape[-1] if node.shape else None
         if not isinstance(units, int) or not 1 <= units <= 65_536:

@@ -19,6 +19,8 @@ WINDOWS = ("hann", "sqrt_hann")
 SYNTHESIS_WINDOWS = ("rect", "hann", "sqrt_hann")
 ABOVE = ("zero", "hold")
 MAX_TAPS = 16
+PHASE_PARTS = 4
+"""Numbers for each bin whose phase is heard: two phases, a cosine and a sine of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class ModelSpec:
     """Bins from DC that the network also filters over time, before the gain."""
     filter_taps: int = 0
     """Frames that such a filter reaches over, the newest with them; 0: there is none."""
+    phase_bins: int = 0
+    """Bins from DC of which the network also hears how their phase moves (``stft.phase_motion``);
+    0: it hears levels alone."""
     description: str = ""
     licence: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +91,7 @@ class ModelSpec:
                 f"filter_bins and filter_taps go together, found {self.filter_bins} and "
                 f"{self.filter_taps}"
             )
+        _in_range("phase_bins", self.phase_bins, 0, min(self.n_bins, self.n_fft // 2))
         if self.n_fft % 2:
             raise ModelError(f"n_fft should be even, found {self.n_fft}")
 
@@ -93,6 +99,11 @@ class ModelSpec:
     def n_spectrum(self) -> int:
         """Bins of the whole one-sided spectrum."""
         return self.n_fft // 2 + 1
+
+    @property
+    def n_heard(self) -> int:
+        """Numbers that the network reads of a frame: levels, then the motion of phases."""
+        return self.n_bins + PHASE_PARTS * self.phase_bins
 
     @property
     def latency(self) -> int:
@@ -112,8 +123,11 @@ class ModelSpec:
     def to_json(self) -> str:
         """The text stored under METADATA_KEY."""
         told = asdict(self)
-        if not self.filter_taps:  # programs from before there were filters read it too
+        # Programs from before there were filters and phases read what has none.
+        if not self.filter_taps:
             del told["filter_bins"], told["filter_taps"]
+        if not self.phase_bins:
+            del told["phase_bins"]
         return json.dumps(told, sort_keys=True)
 
     @classmethod
@@ -152,6 +166,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "lookahead": int,
     "filter_bins": int,
     "filter_taps": int,
+    "phase_bins": int,
     "description": str,
     "licence": str,
     "training": Mapping,

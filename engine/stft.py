@@ -164,6 +164,72 @@ def istft(spectra: Complex, spec: ModelSpec) -> Float:
     return signal[: n_frames * hop]
 
 
+def heard(
+    noisy_db: Float, spectra: Complex, spec: ModelSpec, before: Complex | None = None
+) -> Float:
+    """What a network reads of frames: levels of its bins, behind them how phases move.
+
+    Parameters
+    ----------
+    noisy_db : (…, n_frames, n_bins or more), of ``to_db``
+    spectra, before : as of ``phase_motion``
+
+    Returns
+    -------
+    (…, n_frames, spec.n_heard) float32
+    """
+    levels = noisy_db[..., : spec.n_bins]
+    if not spec.phase_bins:
+        return levels
+    return np.concatenate([levels, phase_motion(spectra, spec, before)], axis=-1)
+
+
+def phase_motion(spectra: Complex, spec: ModelSpec, before: Complex | None = None) -> Float:
+    """How the phases of the lowest ``spec.phase_bins`` bins move, as numbers without a level.
+
+    Of each bin: how far its phase has moved since the frame before, beyond what a sine at its
+    centre moves by, and how far it is from that of the bin above, beyond what a steady sine
+    between them has. A voice's harmonic holds both steady, noise does not; and the first tells
+    how far from the centre it lies (Flanagan & Golden 1966, "Phase vocoder"), which levels
+    of bins wider than half of a voice's pitch cannot say.
+
+    Parameters
+    ----------
+    spectra : (…, n_frames, n_fft // 2 + 1) complex64
+    before : (…, n_fft // 2 + 1), the frame before the first; silence unless given
+
+    Returns
+    -------
+    (…, n_frames, 4 · phase_bins) float32 in [-1, 1]: cosine and sine of the first, cosine and
+    sine of the second, each of all bins; smaller under ``floor_db``, 0 where there is no sound
+    """
+    n = spec.phase_bins
+    low, above = spectra[..., :n], spectra[..., 1 : n + 1]
+    first = np.zeros_like(low[..., :1, :]) if before is None else before[..., np.newaxis, :n]
+    earlier = np.concatenate([first, low[..., :-1, :]], axis=-2)
+    moved = _direction(low * np.conj(earlier) * advance(n, spec.hop, spec.n_fft), spec)
+    apart = _direction(-above * np.conj(low), spec)
+    return np.concatenate([moved.real, moved.imag, apart.real, apart.imag], axis=-1)
+
+
+def _direction(product: Complex, spec: ModelSpec) -> Complex:
+    """Of length 1, or less where there is next to nothing."""
+    way = product / np.maximum(np.abs(product), least_product(spec))
+    return way.astype(np.complex64, copy=False)
+
+
+def least_product(spec: ModelSpec) -> np.float32:
+    """Of two bins at ``floor_db``, under which levels are not told apart either."""
+    floor = np.float32(10.0 ** (spec.floor_db / 20.0)) / _full_scale(spec.window, spec.n_fft)
+    return np.float32(floor * floor)
+
+
+@lru_cache(maxsize=64)
+def advance(n_bins: int, hop: int, n_fft: int) -> Complex:
+    """Takes back what a sine at each bin's centre moves by from frame to frame: (n_bins,)."""
+    return np.exp(-2j * np.pi * hop / n_fft * np.arange(n_bins)).astype(np.complex64)
+
+
 def to_db(spectrum: Complex, spec: ModelSpec) -> Float:
     """Level of each bin [dB], 0 for a full-scale sine at a bin centre, clamped at ``floor_db``.
 

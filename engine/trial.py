@@ -127,7 +127,7 @@ def attempt(content: bytes, path: Path, work_s: float = WORK_S) -> dict[str, obj
         rng = np.random.default_rng(1)
         for level_db in _LEVELS_DB:
             for n_frames in (1, 7):
-                frames = rng.uniform(level_db - 20, level_db, (n_frames, network.spec.n_bins))
+                frames = rng.uniform(level_db - 20, level_db, (n_frames, network.spec.n_heard))
                 state = network(frames.astype(np.float32), state).state
     except ModelError as error:
         return {"error": str(error)}

@@ -23,9 +23,9 @@ class Steady:
     def initial_state(self) -> State:
         return ()
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
-        gain = np.tile(self._gain, (len(noisy_db), 1))
-        return Estimate(gain, np.full(len(noisy_db), self._speech), state)
+    def __call__(self, heard: Float, state: State) -> Estimate:
+        gain = np.tile(self._gain, (len(heard), 1))
+        return Estimate(gain, np.full(len(heard), self._speech), state)
 
 
 class Filtering(Steady):
@@ -35,9 +35,9 @@ class Filtering(Steady):
         super().__init__(spec, gain)
         self._taps = taps.astype(np.complex64)
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
-        taps = np.tile(self._taps, (len(noisy_db), 1, 1))
-        return super().__call__(noisy_db, state)._replace(filter=taps)
+    def __call__(self, heard: Float, state: State) -> Estimate:
+        taps = np.tile(self._taps, (len(heard), 1, 1))
+        return super().__call__(heard, state)._replace(filter=taps)
 
 
 class Failing:
@@ -52,21 +52,21 @@ class Failing:
     def initial_state(self) -> State:
         return self._network.initial_state()
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
+    def __call__(self, heard: Float, state: State) -> Estimate:
         call = self.calls
         self.calls += 1
         if call in self._at:
             raise ModelError(f"call {call} failed")
-        return self._network(noisy_db, state)
+        return self._network(heard, state)
 
 
 class Broken(Failing):
     """Another estimator that answers NaN at some of its calls, counted from 0."""
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
+    def __call__(self, heard: Float, state: State) -> Estimate:
         call = self.calls
         self.calls += 1
-        estimate = self._network(noisy_db, state)
+        estimate = self._network(heard, state)
         if call in self._at:
             return estimate._replace(gain=np.full_like(estimate.gain, np.nan))
         return estimate
@@ -84,9 +84,9 @@ class Slow:
     def initial_state(self) -> State:
         return self._network.initial_state()
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
-        self._spend(self.cost_s * len(noisy_db))
-        return self._network(noisy_db, state)
+    def __call__(self, heard: Float, state: State) -> Estimate:
+        self._spend(self.cost_s * len(heard))
+        return self._network(heard, state)
 
 
 class Lagging:
@@ -102,9 +102,9 @@ class Lagging:
     def initial_state(self) -> State:
         return (np.ones((1, self.spec.lookahead), np.float32),)
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
-        decided = np.concatenate([state[0][0], noisy_db.max(axis=1) < self._loud_db])
+    def __call__(self, heard: Float, state: State) -> Estimate:
+        decided = np.concatenate([state[0][0], heard.max(axis=1) < self._loud_db])
         decided = decided.astype(np.float32)
-        now = decided[: len(noisy_db)]
+        now = decided[: len(heard)]
         gain = np.repeat(now[:, np.newaxis], self.spec.n_bins, axis=1)
-        return Estimate(gain, now, (decided[np.newaxis, len(noisy_db) :],))
+        return Estimate(gain, now, (decided[np.newaxis, len(heard) :],))

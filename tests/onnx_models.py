@@ -143,6 +143,32 @@ def write_filter(path: Path, spec: ModelSpec, n: int | None = None) -> Path:
     return save(path, made, spec)
 
 
+def write_listener(path: Path, spec: ModelSpec, name: str = "phase") -> Path:
+    """Gains that are what the network hears of phases: (1 + cosine or sine) / 2, as many as fit.
+
+    ``name`` of the input is what the contract calls it unless said.
+    """
+    n = spec.n_heard - spec.n_bins
+    made = constant_model(spec, gain=1.0, speech=1.0)
+    del made.graph.node[1]
+    for of, (number, dtype) in {
+        "half": (0.5, np.float32),
+        "start": ([0], np.int64),
+        "end": ([spec.n_bins], np.int64),
+        "axis": ([2], np.int64),
+    }.items():
+        made.graph.initializer.append(numpy_helper.from_array(np.array(number, dtype), of))
+    made.graph.node.extend(
+        [
+            helper.make_node("Mul", [name, "half"], ["halves"]),
+            helper.make_node("Add", ["halves", "half"], ["all_gains"]),
+            helper.make_node("Slice", ["all_gains", "start", "end", "axis"], ["gain"]),
+        ]
+    )
+    made.graph.input.append(value(name, ["batch", "time", n]))
+    return save(path, made, spec)
+
+
 def constant_model(spec: ModelSpec, gain: float, speech: float) -> onnx.ModelProto:
     """The same answer to every frame."""
 

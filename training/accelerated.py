@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from engine.spec import ModelSpec
-from engine.stft import Float, synthesis_window, window
+from engine.stft import Float, advance, least_product, synthesis_window, window
 from training.batches import FAINT_DB, VOICE_DB, Batch
 from training.degradations import BANDS_HZ, NARROWER
 from training.mixing import FADE_S, LEVEL_FRAME_S, PAUSE_DB, PAUSE_UNDER_DB, Recipe, speech_chance
@@ -583,6 +583,7 @@ def make_batch(
     """
     full_scale = 2.0 / float(window(spec.window, spec.n_fft).sum())
     noisy_bins, clean_bins = (_stft(sound, spec) for sound in (noisy, clean))
+    phase = _phase_motion(noisy_bins, spec) if spec.phase_bins else None
     floor = 10.0 ** (spec.floor_db / 20.0)
     noisy_db, clean_db = (
         20.0 * torch.log10((full_scale * s[..., : spec.n_bins].abs()).clamp(min=floor))
@@ -612,15 +613,29 @@ def make_batch(
     if spec.filter_bins:
         of = noisy_bins[..., : spec.filter_bins], clean_bins[..., : spec.filter_bins]
         low = torch.cat([of[0].real, of[0].imag, of[1].real, of[1].imag], dim=-1)
-    tensors: Any = (
+    tensors: Any = (  # of Batch, in its order
         noisy_db,
         torch.cat(parts, dim=-1),
         voiced.float(),
         clean_db,
         _waves(noisy_bins, clean_bins, full_scale, spec) if waves else None,
         low,
+        phase,
     )
     return Batch(*tensors)
+
+
+def _phase_motion(bins: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
+    """``stft.phase_motion`` on the device, of (n_clips, n_frames, n_spectrum)."""
+    n = spec.phase_bins
+    low, above = bins[..., :n], bins[..., 1 : n + 1]
+    earlier = torch.nn.functional.pad(low[:, :-1], (0, 0, 1, 0))
+    steady = torch.from_numpy(advance(n, spec.hop, spec.n_fft)).to(bins.device)
+    parts = []
+    for product in (low * earlier.conj() * steady, -above * low.conj()):
+        way = product / product.abs().clamp(min=float(least_product(spec)))
+        parts += [way.real, way.imag]
+    return torch.cat(parts, dim=-1)
 
 
 def _stft(sound: torch.Tensor, spec: ModelSpec) -> torch.Tensor:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from engine.spec import PHASE_PARTS
 from engine.stft import Float
 
 try:
@@ -141,12 +142,13 @@ def filter_bank(n_bins: int, n_bands: int) -> Float:
     return made
 
 
-def hear(chosen: Preset, standard: Any, bank: Float) -> tuple[Any, Any]:
+def hear(chosen: Preset, standard: Any, phases: Any, bank: Float) -> tuple[Any, Any]:
     """The network between standardised levels and its heads.
 
     Parameters
     ----------
     standard : (batch, time, n_bins)
+    phases : (batch, time, 4 · phase_bins) as ``stft.phase_motion`` gives them; None without
     bank : of ``filter_bank``, which the first layer begins with
 
     Returns
@@ -158,6 +160,8 @@ def hear(chosen: Preset, standard: Any, bank: Float) -> tuple[Any, Any]:
     bands = layers.Dense(chosen.bands, name="bands")
     seen = layers.Reshape((-1, chosen.bands, 1), name="picture")(bands(standard))
     bands.set_weights([bank, np.zeros(chosen.bands, np.float32)])
+    if chosen.phase:
+        seen = layers.Concatenate(name="levels_and_phases")([seen, _pictured(chosen, phases)])
     scales = []
     for k, (channels, width) in enumerate(zip(chosen.channels, WIDTHS, strict=True)):
         seen = layers.Conv2D(
@@ -192,6 +196,15 @@ def hear(chosen: Preset, standard: Any, bank: Float) -> tuple[Any, Any]:
             name=f"decode{k}",
         )(seen)
     return seen, heard
+
+
+def _pictured(chosen: Preset, phases: Any) -> Any:
+    """Four channels of each band, 0 in those of several bins: (batch, time, bands, 4)."""
+    layers, n = keras.layers, chosen.phase_bins
+    parts = layers.Reshape((-1, PHASE_PARTS, n), name="phase_parts")(phases)
+    parts = layers.Permute((1, 3, 2), name="phases_of_bins")(parts)
+    rest = (0, chosen.bands - n)
+    return layers.ZeroPadding2D(((0, 0), rest), name="phases_of_bands")(parts)
 
 
 def answers(decoded: Any) -> list[Any]:

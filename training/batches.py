@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from engine.spec import ModelSpec
-from engine.stft import Complex, Float, istft, stft, to_db, window
+from engine.stft import Complex, Float, istft, phase_motion, stft, to_db, window
 from training.mixing import Mixer, Mixture, active_level_db
 
 # A frame this far under the speech's active level holds no voice worth the name.
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     """Some clips, ready to train on."""
 
     noisy_db: Float
-    """(n_clips, n_frames, n_bins) [dB re full-scale sine]: the network's input."""
+    """(n_clips, n_frames, n_bins) [dB re full-scale sine]: levels of the noisy speech."""
     spectra: Float
     """(n_clips, n_frames, 3 · (n_bins + 1)): |noisy|, |clean| and Re(noisy · conj(clean)) of
     each bin and of all bins above them together, scaled so that the active level of the
@@ -48,6 +48,16 @@ class Batch(NamedTuple):
     low: Float | None = None
     """(n_clips, n_frames, 4 · filter_bins), where the spec has a filter: real and imaginary part of
     the noisy and of the clean spectrum in its bins, scaled as ``spectra``."""
+    phase: Float | None = None
+    """(n_clips, n_frames, 4 · phase_bins), where the spec has them: ``stft.phase_motion`` of the
+    noisy speech."""
+
+    @property
+    def heard(self) -> Any:
+        """(n_clips, n_frames, n_heard): the network's input, where the levels lie."""
+        if self.phase is None:
+            return self.noisy_db
+        return beside([self.noisy_db, self.phase])
 
 
 def make_batch(mixtures: list[Mixture], spec: ModelSpec, waves: bool = False) -> Batch:
@@ -58,6 +68,7 @@ def make_batch(mixtures: list[Mixture], spec: ModelSpec, waves: bool = False) ->
     noisy = stft(np.stack([m.noisy for m in mixtures]), spec)
     clean = stft(np.stack([m.clean for m in mixtures]), spec)
     noisy_db, clean_db = (to_db(s[..., : spec.n_bins], spec) for s in (noisy, clean))
+    phase = phase_motion(noisy, spec) if spec.phase_bins else None
     level_db = np.array([_level_db(m, spec) for m in mixtures])
     full_scale = 2.0 / window(spec.window, spec.n_fft).sum()
     scale = (full_scale * 10.0 ** (-level_db / 20.0)).astype(np.float32)
@@ -79,6 +90,7 @@ def make_batch(mixtures: list[Mixture], spec: ModelSpec, waves: bool = False) ->
         clean_db,
         _waves(noisy, clean, full_scale, spec) if waves else None,
         _low(noisy, clean, spec.filter_bins) if spec.filter_bins else None,
+        phase,
     )
 
 
@@ -217,6 +229,15 @@ def _level_db(mixture: Mixture, spec: ModelSpec) -> float:
         return max(speech_db, noisy_db - FAINT_DB)
     # Noise alone weighs like noise 10 dB under a voice; silence alone weighs nothing.
     return noisy_db + 10.0 if np.isfinite(noisy_db) else 0.0
+
+
+def beside(parts: Sequence[Any]) -> Any:
+    """One array of several, side by side: where they lie, on a graphics card too."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts, axis=-1)
+    from training.operations import ops
+
+    return ops.concatenate(parts, axis=-1)
 
 
 def as_array(values: Any) -> Float:

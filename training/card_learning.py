@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from engine.errors import TrainingError
+from engine.spec import PHASE_PARTS
 from engine.stft import Float
 from training import card_muon, networks
 from training.accelerated import device
@@ -45,7 +46,7 @@ def learns(preset: Preset) -> bool:
 class BandNetwork:
     """A network of bands (``bandwise``) on weights of Keras on PyTorch.
 
-    ``network(noisy_db)``: (batch, time, n_bins) [dB] to gains with the filter behind them, and
+    ``network(heard)``: (batch, time, n_heard) as of ``Batch`` to gains with the filter behind, and
     logits of speech (batch, time, 1), as the Keras model, but for the last layer's sigmoid.
     """
 
@@ -69,22 +70,26 @@ class BandNetwork:
         self._answers = _steps(bands, LAST_WIDTH).to(device())
         self._taps = _steps(preset.filter_bins or 1, LAST_WIDTH).to(device())
 
-    def __call__(self, noisy_db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, heard: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         w, preset = self.weights, self.preset
-        clips, time, n_bins = noisy_db.shape
+        clips, time, _ = heard.shape
+        n_bins = len(w["standardise.0"])
+        noisy_db = heard[..., :n_bins]
         standard = ((noisy_db - w["standardise.0"]) / w["standardise.1"]).transpose(0, 1)
         standard = standard.reshape(time * clips, n_bins)
         seen = self._dense("bands", standard)
+        if preset.phase:
+            seen = self._with_phases(seen, heard[..., n_bins:])
         scales = []
         for k, steps in enumerate(self._encoders):
             seen = torch.relu(self._along(f"encode{k}", seen, steps))
             scales.append(seen)
         for k in range(preset.before):
             seen = self._around(f"before{k}", seen, (time, clips))
-        heard = torch.relu(self._dense("front", seen))
+        known = torch.relu(self._dense("front", seen))
         for k in range(len(preset.units)):
-            heard = self._lstm(f"lstm{k}", heard.reshape(time, clips, -1)).flatten(0, 1)
-        seen = seen + self._dense("back", heard)
+            known = self._lstm(f"lstm{k}", known.reshape(time, clips, -1)).flatten(0, 1)
+        seen = seen + self._dense("back", known)
         for k in range(preset.after):
             seen = self._around(f"after{k}", seen, (time, clips))
         for k, steps in enumerate(self._decoders):
@@ -97,8 +102,16 @@ class BandNetwork:
         scale, offset = STRETCH
         gain = (scale * torch.sigmoid(opening) + offset).clamp(0.0, 1.0)
         parts = [gain, self._filter(seen)] if preset.filter_taps else [gain]
-        speech = self._exactly("speech", heard)
+        speech = self._exactly("speech", known)
         return _clips_first(torch.cat(parts, dim=-1), clips), _clips_first(speech, clips)
+
+    def _with_phases(self, bands: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
+        """Levels and phases of each band side by side: (n, bands · 5)."""
+        preset = self.preset
+        parts = phases.transpose(0, 1).reshape(len(bands), PHASE_PARTS, preset.phase_bins)
+        rest = preset.bands - preset.phase_bins
+        parts = torch.nn.functional.pad(parts, (0, rest)).to(bands.dtype)
+        return torch.cat([bands.unsqueeze(1), parts], dim=1).transpose(1, 2).flatten(1)
 
     def _filter(self, seen: torch.Tensor) -> torch.Tensor:
         bins, taps = self.preset.filter_bins, self.preset.filter_taps
@@ -214,9 +227,10 @@ class CardLearner(Learner):
         losses, accuracies = [], []
         with torch.no_grad():
             for batch in batches:
-                noisy_db, whole, speech = self._told(batch)
-                made, logit = self.network(noisy_db)
+                heard, whole, speech = self._told(batch)
+                made, logit = self.network(heard)
                 losses.append(float(self._compared(whole, speech, made, logit)))
+                noisy_db: Any = batch.noisy_db
                 found = noisy_db + 20.0 * torch.log10(made[..., : noisy_db.shape[-1]])
                 same = found.argmax(dim=-1) == torch.argmax(batch.clean_db, dim=-1)
                 accuracies.append(float(same.float().mean()))
@@ -268,7 +282,7 @@ class CardLearner(Learner):
 
     def _told(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         whole, speech = self.objective.targets(batch)
-        return batch.noisy_db, whole, speech  # tensors on the card
+        return batch.heard, whole, speech  # tensors on the card
 
     def _record(self, told: tuple[torch.Tensor, ...]) -> None:
         """The update as a CUDA graph: it makes none yet."""
@@ -278,9 +292,9 @@ class CardLearner(Learner):
         with torch.cuda.graph(self._graph):
             self._update(*self._inputs)
 
-    def _update(self, noisy_db: torch.Tensor, whole: torch.Tensor, speech: torch.Tensor) -> None:
+    def _update(self, heard: torch.Tensor, whole: torch.Tensor, speech: torch.Tensor) -> None:
         self._adam.zero_grad(set_to_none=True)
-        made, logit = self.network(noisy_db)
+        made, logit = self.network(heard)
         loss = self._losses(whole, speech, made, logit)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trained, self._clip)

@@ -46,7 +46,7 @@ def export(
     weights: Mapping[str, np.ndarray],
     spec: ModelSpec,
     path: Path,
-    noisy_db: Float,
+    heard: Float,
     training: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a network as a model file that was seen to agree with Keras.
@@ -59,7 +59,7 @@ def export(
     weights : as ``networks.weights_of`` gives them
     spec : what the file will say of itself
     path : where it will lie; an older file stays there until the new one has passed
-    noisy_db : (n_clips, n_frames, n_bins) float32, real noisy speech to compare on [dB]
+    heard : (n_clips, n_frames, n_heard) float32, real noisy speech to compare on
     training : provenance, added to the spec's own
 
     Raises
@@ -74,7 +74,7 @@ def export(
         told["normalisation"] = "trained on each whole clip's, runs on the training set's"
         weights = streamable(weights)
     spec = replace(spec, training=told)
-    frames = _parity_frames(noisy_db)
+    frames = _parity_frames(heard)
     wanted = estimates(weights, frames[np.newaxis])[0][0]
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
@@ -103,7 +103,8 @@ def estimates(weights: Mapping[str, np.ndarray], noisy_db: Float) -> tuple[Float
     Parameters
     ----------
     weights : ``streamable`` ones
-    noisy_db : (n_clips, n_frames, n_bins) float32 [dB]
+    noisy_db : (n_clips, n_frames, n_bins) float32 [dB], motion of phases behind for a network that
+        hears them
 
     Returns
     -------
@@ -129,14 +130,14 @@ def estimates(weights: Mapping[str, np.ndarray], noisy_db: Float) -> tuple[Float
     return gain, speech
 
 
-def quantise(model: Path, path: Path, noisy_db: Float) -> float:
+def quantise(model: Path, path: Path, heard: Float) -> float:
     """Write a model file with its large matrices in 8 bits: a third as large, twice as fast.
 
     Parameters
     ----------
     model : of float32 weights
     path : of the file to write; its spec tells of the 8 bits and of the error
-    noisy_db : (…, n_bins) float32, real noisy speech to compare on [dB]
+    heard : (…, n_heard) float32, real noisy speech to compare on
 
     Returns
     -------
@@ -150,7 +151,7 @@ def quantise(model: Path, path: Path, noisy_db: Float) -> float:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    frames = _parity_frames(noisy_db)
+    frames = _parity_frames(heard)
     before = Network(model, provider="cpu")
     prepared = onnx.load(model)
     for node in prepared.graph.node:
@@ -253,13 +254,13 @@ def describe(path: Path, spec: ModelSpec) -> None:
     replace_file(path, model.SerializeToString())
 
 
-def _parity_frames(noisy_db: Float) -> Float:
-    """The frames to compare on, as one stream: (n_frames, n_bins)."""
-    return np.ascontiguousarray(noisy_db.reshape(-1, noisy_db.shape[-1])[:PARITY_FRAMES])
+def _parity_frames(heard: Float) -> Float:
+    """The frames to compare on, as one stream: (n_frames, n_heard)."""
+    return np.ascontiguousarray(heard.reshape(-1, heard.shape[-1])[:PARITY_FRAMES])
 
 
 def _step_by_step(network: Network, frames: Float) -> Float:
-    """Gains of (n_frames, n_bins) levels, each frame alone with the state of the one before.
+    """Gains of (n_frames, n_heard), each frame alone with the state of the one before.
 
     A filter follows the gains, as in ``estimates``.
     """

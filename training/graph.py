@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.errors import TrainingError
-from engine.spec import METADATA_KEY, ModelSpec
+from engine.spec import METADATA_KEY, PHASE_PARTS, ModelSpec
 from training.bandwise import BACK_WIDTH, LAST_WIDTH, WIDTHS
 from training.networks import LEAST_DEVIATION_DB, LOCAL_BINS, STRETCH, Preset, preset_of
 
@@ -36,6 +36,11 @@ def graph(weights: Mapping[str, np.ndarray], spec: ModelSpec) -> bytes:
         the spec tells of
     """
     preset = preset_of(weights)
+    if spec.phase_bins != preset.phase_bins:
+        raise TrainingError(
+            f"the spec tells of phases of {spec.phase_bins} bins, the network hears those of "
+            f"{preset.phase_bins}"
+        )
     told, made = (spec.filter_bins, spec.filter_taps), (preset.filter_bins, preset.filter_taps)
     if told != made:
         raise TrainingError(f"the spec tells of a filter of {told}, the network's is of {made}")
@@ -261,6 +266,8 @@ class _Writer:
         channel = self.constant("channel", np.array([1]), np.int64)
         bands = self.dense("bands", standard)
         seen = self.add("Unsqueeze", [bands, channel], "picture")
+        if preset.phase:
+            seen = self._with_phases(preset, seen)
         n_bands, scales = preset.bands, []
         for k, width in enumerate(WIDTHS):
             # Keras's padding "same": what is odd goes to the end.
@@ -301,6 +308,18 @@ class _Writer:
             self._filter(preset, seen)
         remembered = self.add("Transpose", [heard], "remembered", perm=[1, 0, 2])
         return heads[0], heads[1], remembered
+
+    def _with_phases(self, preset: Preset, picture: str) -> str:
+        """As ``bandwise`` has it: (B, 1, T, bands) to (B, 5, T, bands)."""
+        n = preset.phase_bins
+        shape = self.constant("as_phases", np.array([0, 0, PHASE_PARTS, n]), np.int64)
+        parts = self.add("Reshape", ["phase", shape], "phase_parts")
+        parts = self.add("Transpose", [parts], "phases_by_part", perm=[0, 2, 1, 3])
+        ends = [0, 0, 0, 0, 0, 0, 0, preset.bands - n]
+        parts = self.add(
+            "Pad", [parts, self.constant("phase_ends", np.array(ends), np.int64)], "phases"
+        )
+        return self.add("Concat", [picture, parts], "levels_and_phases", axis=1)
 
     def _filter(self, preset: Preset, seen: str) -> None:
         """As ``bandwise.taps``."""
@@ -406,6 +425,10 @@ class _Writer:
         self.add("Concat", [f"{state}_out" for state in parts], f"{name}_out", axis=1)
         self.states = [(name, sum(sizes))]
 
+    def _phase_input(self, spec: ModelSpec) -> list[Any]:
+        n = spec.n_heard - spec.n_bins
+        return [_value("phase", "batch", "time", n)] if n else []
+
     def _filter_output(self, spec: ModelSpec) -> list[Any]:
         n = 2 * spec.filter_taps * spec.filter_bins
         return [_value("filter", "batch", "time", n)] if n else []
@@ -420,6 +443,7 @@ class _Writer:
                 spec.name,
                 [
                     _value("noisy_db", "batch", "time", n_bins),
+                    *self._phase_input(spec),
                     *(_value(name, "batch", units) for name, units in states),
                 ],
                 [

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from engine.errors import TrainingError
+from engine.spec import PHASE_PARTS
 from engine.stft import Float
 from training import bandwise
 from training.files import replacing
@@ -77,6 +78,8 @@ class Preset:
     """Bins from DC that are filtered over time too: bands of a single bin."""
     filter_taps: int = 0
     """Frames that the filter reaches over."""
+    phase: bool = False
+    """Whether bands of a single bin are also told how their phase moves (``stft.phase_motion``)."""
 
     def __post_init__(self) -> None:
         allowed = {"normalisation": NORMALISATIONS, "output": OUTPUTS, "loss": LOSSES}
@@ -96,12 +99,19 @@ class Preset:
             raise TrainingError(f"output {self.output} cannot be learnt with loss {self.loss}")
         if self.bands:
             self._check_bands()
+        elif self.phase:
+            raise TrainingError("phases are told of bands, and there are none")
         single = bandwise.single_bins(self.bands)
         if bool(self.filter_bins) != bool(self.filter_taps) or self.filter_bins > single:
             raise TrainingError(
                 f"filter_bins and filter_taps go together, and with bands of a single bin "
                 f"({single} here), found {self.filter_bins} and {self.filter_taps}"
             )
+
+    @property
+    def phase_bins(self) -> int:
+        """Bins from DC whose phase is heard."""
+        return bandwise.single_bins(self.bands) if self.phase else 0
 
     def _check_bands(self) -> None:
         """Raise TrainingError for what layers that bands share do not go with."""
@@ -403,7 +413,8 @@ def build(
 
     Returns
     -------
-    a model of noisy_db (batch, time, n_bins) [dB] to float32 outputs, see ``answers``: for ``gain``
+    a model of what is heard, (batch, time, n_bins) [dB] and with ``phase`` the motion of phases
+    behind it (``Batch.heard``), to float32 outputs, see ``answers``: for ``gain``
     gains (batch, time, n_bins) and probabilities of speech (batch, time, 1), in [0, 1]; for
     ``clean_db`` levels (batch, time, n_bins) [dB]; for ``softmax`` shares of that shape,
     which sum to 1 over the bins. With ``filter_taps`` the first output has the filter behind the
@@ -415,15 +426,19 @@ def build(
     """
     chosen = named(preset)
     n_bins = len(mean_db)
-    noisy_db = keras.Input((None, n_bins), name="noisy_db")
+    n_phases = PHASE_PARTS * chosen.phase_bins
+    entering = keras.Input((None, n_bins + n_phases), name="heard")
+    noisy_db, phases = entering, None
+    if chosen.phase:
+        noisy_db, phases = entering[..., :n_bins], entering[..., n_bins:]
     name, layer = STANDARDISE[chosen.normalisation]
     standardise = layer(name=name)
     standard, mean, deviation = standardise(noisy_db)
     if chosen.bands:
-        outputs = _of_bands(chosen, standard, n_bins)
+        outputs = _of_bands(chosen, standard, phases, n_bins)
     else:
         outputs = _of_bins(chosen, noisy_db, standard, (mean, deviation), bin_hz)
-    model = keras.Model(noisy_db, outputs, name="network")
+    model = keras.Model(entering, outputs, name="network")
     standardise.set_weights([mean_db, deviation_db, *standardise.get_weights()[2:]])
     if chosen.bands:
         # Each bin begins as its band is, and open: what is learnt is what to turn down.
@@ -432,10 +447,10 @@ def build(
     return model
 
 
-def _of_bands(chosen: Preset, standard: Any, n_bins: int) -> list[Any]:
+def _of_bands(chosen: Preset, standard: Any, phases: Any, n_bins: int) -> list[Any]:
     """The outputs of a network whose layers the bands share."""
     bank = bandwise.filter_bank(n_bins, chosen.bands)
-    decoded, heard = bandwise.hear(chosen, standard, bank)
+    decoded, heard = bandwise.hear(chosen, standard, phases, bank)
     opening, slope = bandwise.answers(decoded)
     outputs = _gains(chosen, (opening, slope, heard), standard, n_bins)
     if chosen.filter_taps:
@@ -537,9 +552,9 @@ def named(preset: str | Preset) -> Preset:
     return PRESETS[preset]
 
 
-def answers(model: keras.Model, noisy_db: Float) -> list[Float]:
+def answers(model: keras.Model, heard: Float) -> list[Float]:
     """All outputs of a network as arrays; Keras gives a single one without its list."""
-    outputs = model(noisy_db)
+    outputs = model(heard)
     several = isinstance(outputs, list | tuple)
     to_array = ops.convert_to_numpy if hasattr(ops, "convert_to_numpy") else np.asarray
     return [to_array(output) for output in (outputs if several else [outputs])]
@@ -571,8 +586,8 @@ def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """As ``set_weights``; a network may begin as one without its ``detail``, ``local`` or filter.
-    One whose gains settle may begin as one whose do not.
+    """As ``set_weights``; a network may begin as one without its ``detail``, ``local``, ``phase``
+    or filter. One whose gains settle may begin as one whose do not.
 
     These then count nothing at first: the answers are those of the other network. One with
     running statistics may begin as one with those of the training set, and must learn anew how
@@ -587,7 +602,13 @@ def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     if "running.2" in own and "standardise.0" in weights:
         added |= {f"running.{k}": weights[f"standardise.{k}"] for k in range(2)}
         added["running.2"] = own["running.2"]
-    set_weights(model, added | dict(weights))
+    weights = added | dict(weights)
+    if "encode0.0" in own and "encode0.0" in weights:
+        more = own["encode0.0"].shape[2] - weights["encode0.0"].shape[2]
+        if more > 0:  # phases count nothing at first
+            around = [(0, 0), (0, 0), (0, more), (0, 0)]
+            weights["encode0.0"] = np.pad(weights["encode0.0"], around)
+    set_weights(model, weights)
 
 
 def preset_of(weights: Mapping[str, np.ndarray]) -> Preset:
@@ -632,6 +653,7 @@ def _bands_of(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "bands": weights["bands.0"].shape[1],
         "channels": tuple(weights[f"encode{k}.0"].shape[-1] for k in range(len(bandwise.WIDTHS))),
         "around": shared[0].shape[0] if shared else 0,
+        "phase": weights["encode0.0"].shape[2] > 1,
         "filter_bins": weights["turn.0"].shape[0] if "turn.0" in weights else 0,
         "filter_taps": weights["turn.0"].shape[1] // 2 if "turn.0" in weights else 0,
     }

@@ -13,10 +13,9 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from engine.stft import Float
-from training.batches import Batch, as_array
+from training.batches import Batch, as_array, beside
 from training.losses import LevelLoss, WaveLoss, Weights, spectral_loss
 from training.networks import Preset, named
-from training.operations import ops
 
 LEAST_GAIN_DB = -60.0
 """What is turned down this far is silent: a gain in dB is compared down to here."""
@@ -53,7 +52,7 @@ class Objective:
             if batch.waves is None:
                 raise TrainingError("the losses si_sdr and opinion need batches with waves")
             told.append(batch.waves)
-        whole = told[0] if len(told) == 1 else _beside(told)
+        whole = told[0] if len(told) == 1 else beside(told)
         return [whole, batch.speech]
 
     def accuracy(self, batch: Batch, outputs: list[Float] | Float) -> float:
@@ -106,13 +105,6 @@ def objective(preset: str | Preset, spec: ModelSpec, weights: Weights | None = N
     elif waves:
         first = WaveLoss(spec, weights, filtered)
     return Objective(chosen, [first, "binary_crossentropy"], [1.0, 0.2], waves)
-
-
-def _beside(parts: list[Float]) -> Any:
-    """One array of several, side by side: where they lie, on a graphics card too."""
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts, axis=-1)
-    return ops.concatenate(parts, axis=-1)
 
 
 def shares(clean_db: Float) -> Float:

@@ -149,8 +149,9 @@ class Passthrough:
     def initial_state(self) -> State:
         return ()
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
-        return Estimate(np.ones_like(noisy_db), np.ones(len(noisy_db), np.float32), state)
+    def __call__(self, heard: Float, state: State) -> Estimate:
+        gain = np.ones((len(heard), self.spec.n_bins), np.float32)
+        return Estimate(gain, np.ones(len(heard), np.float32), state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +164,14 @@ class Told:
     def initial_state(self) -> State:
         return (np.zeros((1, 1), np.float32),)  # the number of the next frame
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
+    def __call__(self, heard: Float, state: State) -> Estimate:
         first = int(state[0][0, 0])
-        gain = np.ones_like(noisy_db)  # after the last frame told of comes silence
-        told = self.gains[first : first + len(noisy_db)]
+        gain = np.ones(
+            (len(heard), self.spec.n_bins), np.float32
+        )  # after the last frame told of comes silence
+        told = self.gains[first : first + len(heard)]
         gain[: len(told)] = told
-        return Estimate(
-            gain, np.ones(len(noisy_db), np.float32), (state[0] + np.float32(len(noisy_db)),)
-        )
+        return Estimate(gain, np.ones(len(heard), np.float32), (state[0] + np.float32(len(heard)),))
 
 
 def through(network: Estimator, sound: Float, rate: int) -> Processed:

@@ -157,7 +157,12 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         networks.Preset, chosen.network, "network", networks.named(chosen.preset)
     )
     weights = settings.table(losses.Weights, chosen.loss, "loss")
-    model = replace(chosen.model, filter_bins=preset.filter_bins, filter_taps=preset.filter_taps)
+    model = replace(
+        chosen.model,
+        filter_bins=preset.filter_bins,
+        filter_taps=preset.filter_taps,
+        phase_bins=preset.phase_bins,
+    )
     chosen = replace(chosen, model=model)
     chosen = replace(chosen, network=asdict(preset), loss=asdict(weights))
     objective = objectives.objective(preset, chosen.model, weights)
@@ -242,7 +247,7 @@ class Learner:
         """One update; returns the loss before it."""
         self.model.optimizer.learning_rate = rate
         self.model.reset_metrics()  # Keras 2 would average the losses of a whole run
-        return _total(self._keras.train_on_batch(batch.noisy_db, self.objective.targets(batch)))
+        return _total(self._keras.train_on_batch(batch.heard, self.objective.targets(batch)))
 
     def look(self, batches: list[Batch]) -> tuple[float, float]:
         """Mean loss and the thesis's accuracy, nothing being learnt."""
@@ -250,8 +255,8 @@ class Learner:
         for batch in batches:
             self.model.reset_metrics()
             targets = self.objective.targets(batch)
-            losses.append(_total(self._keras.test_on_batch(batch.noisy_db, targets)))
-            found = self._keras.predict_on_batch(batch.noisy_db)
+            losses.append(_total(self._keras.test_on_batch(batch.heard, targets)))
+            found = self._keras.predict_on_batch(batch.heard)
             outputs = found if isinstance(found, list) else [found]
             accuracies.append(self.objective.accuracy(batch, outputs))
         return float(np.mean(losses)), float(np.mean(accuracies))
@@ -320,17 +325,17 @@ class _Together:
         self._predict = tf.function(model.predict_step)
         self._train, self._test = (self._mean(s) for s in (model.train_step, model.test_step))
 
-    def train_on_batch(self, noisy_db: Float, targets: list[Float]) -> float:
+    def train_on_batch(self, heard: Float, targets: list[Float]) -> float:
         """One update by all; returns the mean loss."""
-        return float(self._train(self._divided(noisy_db, targets)))
+        return float(self._train(self._divided(heard, targets)))
 
-    def test_on_batch(self, noisy_db: Float, targets: list[Float]) -> float:
+    def test_on_batch(self, heard: Float, targets: list[Float]) -> float:
         """The mean loss."""
-        return float(self._test(self._divided(noisy_db, targets)))
+        return float(self._test(self._divided(heard, targets)))
 
-    def predict_on_batch(self, noisy_db: Float) -> Any:
+    def predict_on_batch(self, heard: Float) -> Any:
         """The answers of this host's first device."""
-        found = self._predict((noisy_db,))
+        found = self._predict((heard,))
         return [np.asarray(output) for output in (found if isinstance(found, list) else [found])]
 
     def _mean(self, step: Callable[[Any], dict[str, Any]]) -> Any:
@@ -342,17 +347,17 @@ class _Together:
 
         return tf.function(together)
 
-    def _divided(self, noisy_db: Float, targets: list[Float]) -> Any:
+    def _divided(self, heard: Float, targets: list[Float]) -> Any:
         """Each device's clips; every host makes the same batch and takes its part."""
         import tensorflow as tf
 
         if not self._is_built:
-            one, *others = (tf.convert_to_tensor(array[:1]) for array in (noisy_db, *targets))
+            one, *others = (tf.convert_to_tensor(array[:1]) for array in (heard, *targets))
             with self._strategy.scope():
                 self._model.test_step((one, others))
             self._model.reset_metrics()
             self._is_built = True
-        n = len(noisy_db) // self._strategy.num_replicas_in_sync
+        n = len(heard) // self._strategy.num_replicas_in_sync
 
         def part(array: Float) -> Any:
             whole = tf.convert_to_tensor(array)
@@ -360,7 +365,7 @@ class _Together:
                 lambda context: whole[(k := context.replica_id_in_sync_group * n) : k + n]
             )
 
-        return part(noisy_db), [part(target) for target in targets]
+        return part(heard), [part(target) for target in targets]
 
 
 class _Leaving:
@@ -678,6 +683,8 @@ def _ready(
         raise TrainingError(
             f"{path}: holds no samples, which loss.si_sdr and loss.opinion need: use layout pcm"
         )
+    if chosen.model.phase_bins:
+        raise TrainingError(f"{path}: holds no phases, which network.phase needs: use layout pcm")
     log.info("%s: mixtures are ready, so nothing in the table mixing changes them", path)
     size = chosen.batch.clips, chosen.batch.frames
     learnt = MixedBatches(path, "train", chosen.model, *size, seed=2 * chosen.seed)
@@ -722,7 +729,7 @@ def _describe_run(chosen: Settings, data: dict[str, Any], held_out: Batch) -> No
     }
     # Enough to compare a model file on; a card's batches are hundreds of megabytes.
     clips = max(1, LEVELS // held_out.noisy_db.shape[1])
-    np.save(chosen.out / "levels.npy", as_array(held_out.noisy_db[:clips]))
+    np.save(chosen.out / "levels.npy", as_array(held_out.heard[:clips]))
     replace_file(chosen.out / "run.json", json.dumps(told, indent=1).encode())
     replace_file(chosen.out / settings.FILE, settings.to_toml(chosen).encode())
 

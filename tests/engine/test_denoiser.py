@@ -11,9 +11,9 @@ import pytest
 
 from engine.denoiser import MAX_LIMIT_DB, Denoiser, Frame, Knobs
 from engine.errors import ModelError
-from engine.network import Estimator, Network
+from engine.network import Estimate, Estimator, Network, State
 from engine.spec import ModelSpec
-from engine.stft import Float, istft, stft, to_db
+from engine.stft import Float, heard, istft, stft, to_db
 from tests.estimators import Broken, Failing, Filtering, Lagging, Steady
 from tests.onnx_models import write_identity
 
@@ -170,6 +170,36 @@ def test_a_filter_goes_on_after_a_failure(spec: ModelSpec, rng: np.random.Genera
     same = [k for k in range(len(whole)) if not 10 <= k < 10 + reach]
     np.testing.assert_array_equal(failing[same], whole[same])
     assert not np.array_equal(failing[10], whole[10])
+
+
+# Phases
+
+
+def test_a_network_is_told_how_phases_move_from_hop_to_hop(
+    spec: ModelSpec, rng: np.random.Generator
+) -> None:
+    """After a failure too: the frame before is the one that was heard, cleaned or not."""
+    told: list[Float] = []
+
+    class Listener(Steady):
+        def __call__(self, noisy_db: Float, state: State) -> Estimate:
+            told.append(noisy_db[0])
+            return super().__call__(noisy_db, state)
+
+    network = Listener(replace(spec, n_bins=100, above="hold", phase_bins=50))
+    signal = noise(rng, spec, 30)
+    spectra = stft(signal, spec)
+    whole = heard(to_db(spectra, spec), spectra, network.spec)
+    denoiser = Denoiser(network)
+    run(denoiser, signal)
+    np.testing.assert_array_equal(np.array(told), whole)
+    told.clear()
+    denoiser.reset()
+    run(denoiser, signal)
+    np.testing.assert_array_equal(np.array(told), whole)
+    told.clear()
+    run(Denoiser(Failing(network, at={7})), signal)
+    np.testing.assert_array_equal(np.array(told), np.delete(whole, 7, axis=0))
 
 
 def test_silence_in_gives_silence_out(lstm: Network, spec: ModelSpec) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
 from engine.errors import ModelError
 from engine.network import MAX_FILE_BYTES, Network, find
 from engine.sessions import PROVIDERS, installed_providers
-from engine.spec import ModelSpec
+from engine.spec import METADATA_KEY, ModelSpec
 from engine.stft import Float
 from tests.onnx_models import (
     BROKEN,
@@ -28,6 +29,7 @@ from tests.onnx_models import (
     square_root_model,
     write_filter,
     write_identity,
+    write_listener,
     write_lstm,
     write_silence,
 )
@@ -422,3 +424,23 @@ def test_a_filter_of_another_size_or_none_is_refused(tmp_path: Path) -> None:
         Network(write_filter(tmp_path / "f.onnx", spec, n=29), provider="cpu")
     with pytest.raises(ModelError, match="filter is missing"):
         Network(write_identity(tmp_path / "g.onnx", spec), provider="cpu")
+
+
+def test_phases_go_in_by_an_input_of_their_own(tmp_path: Path, rng: np.random.Generator) -> None:
+    spec = replace(FULLBAND, n_bins=40, phase_bins=10)
+    network = Network(write_listener(tmp_path / "p.onnx", spec), provider="cpu")
+    heard = rng.uniform(-1, 1, (6, spec.n_heard)).astype(np.float32)
+    found = network(heard, network.initial_state())
+    np.testing.assert_allclose(found.gain, 0.5 + 0.5 * heard[:, 40:], atol=1e-6)
+
+
+def test_phases_by_another_name_or_of_another_size_are_refused(tmp_path: Path) -> None:
+    spec = replace(FULLBAND, n_bins=40, phase_bins=10)
+    with pytest.raises(ModelError, match="phase is missing"):
+        Network(write_listener(tmp_path / "p.onnx", spec, name="phases"), provider="cpu")
+    path = write_listener(tmp_path / "q.onnx", spec)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {METADATA_KEY: replace(spec, phase_bins=9).to_json()})
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"phase should be float32 \(batch, time, 36\)"):
+        Network(path, provider="cpu")

@@ -82,6 +82,8 @@ def test_a_spec_cannot_be_changed() -> None:
         ("lookahead", 10**400),  # more than a float can hold
         ("filter_bins", 251),
         ("filter_taps", 17),
+        ("phase_bins", -1),
+        ("phase_bins", 251),
         ("window", "Hann"),
         ("window", "rect"),  # as an analysis window it leaks into every bin
         ("synthesis_window", ""),
@@ -135,3 +137,12 @@ def test_a_spec_without_a_filter_says_nothing_of_it() -> None:
     assert ModelSpec.from_json(filtered.to_json()) == filtered
     with pytest.raises(ModelError, match="filter_bins and filter_taps go together, found 0 and 5"):
         replace(CLASSIC, filter_taps=5)
+
+
+def test_a_spec_without_phases_says_nothing_of_them() -> None:
+    """So that programs from before there were any read it."""
+    assert "phase" not in CLASSIC.to_json()
+    assert CLASSIC.n_heard == CLASSIC.n_bins == 250
+    told = replace(CLASSIC, phase_bins=40)
+    assert ModelSpec.from_json(told.to_json()) == told
+    assert told.n_heard == 250 + 4 * 40

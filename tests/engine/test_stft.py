@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
 from engine.spec import SYNTHESIS_WINDOWS, WINDOWS, ModelSpec
-from engine.stft import Analysis, Complex, Float, Synthesis, istft, stft, to_db, window
+from engine.stft import (
+    Analysis,
+    Complex,
+    Float,
+    Synthesis,
+    heard,
+    istft,
+    phase_motion,
+    stft,
+    to_db,
+    window,
+)
 
 WINDOW_PAIRS = list(product(WINDOWS, SYNTHESIS_WINDOWS))
 
@@ -220,3 +232,57 @@ def test_what_was_handed_over_is_neither_kept_nor_changed(
         buffer[:] = np.nan
     np.testing.assert_array_equal(np.array(spectra), stft(signal, spec))
     np.testing.assert_array_equal(np.concatenate(hops), istft(np.array(spectra), spec))
+
+
+@pytest.mark.parametrize(("n_fft", "hop"), [(960, 480), (1024, 256), (1000, 333)])
+@pytest.mark.parametrize("off_centre", [-0.4, 0.0, 0.3])
+def test_phases_of_a_steady_sine_move_by_how_far_it_is_from_a_centre(
+    n_fft: int, hop: int, off_centre: float
+) -> None:
+    spec = replace(setting(n_fft, hop), phase_bins=40)
+    k = 20
+    frequency = (k + off_centre) / n_fft  # in cycles a sample
+    signal = 0.1 * np.sin(2 * np.pi * frequency * np.arange(12 * n_fft) + 0.7)
+    motion = phase_motion(stft(signal.astype(np.float32), spec), spec)
+    assert motion.shape[-1] == 160
+    assert motion.dtype == np.float32
+    moved, apart = (motion[8:, part : part + 80] for part in (0, 80))
+    for near in (k - 1, k, k + 1):  # all bins of the main lobe see it, each from its own centre
+        angle = 2 * np.pi * (k + off_centre - near) * hop / n_fft
+        np.testing.assert_allclose(moved[:, near], np.cos(angle), atol=0.02)
+        np.testing.assert_allclose(moved[:, 40 + near], np.sin(angle), atol=0.02)
+    for near in (k - 1, k):
+        np.testing.assert_allclose(apart[:, near], 1.0, atol=0.02)
+        np.testing.assert_allclose(apart[:, 40 + near], 0.0, atol=0.1)
+
+
+def test_phases_know_no_level_and_are_0_in_silence(rng: np.random.Generator) -> None:
+    spec = replace(setting(960, 480), phase_bins=100)
+    signal = noise(rng, 20 * 480)
+    loud, faint = (phase_motion(stft(np.float32(g) * signal, spec), spec) for g in (1.0, 1e-2))
+    np.testing.assert_allclose(faint, loud, atol=1e-3)
+    of_noise = loud[1:].reshape(19, 4, 100)
+    for part in (0, 2):
+        length = np.hypot(of_noise[:, part], of_noise[:, part + 1])
+        np.testing.assert_allclose(length, 1.0, atol=1e-4)
+    under = phase_motion(stft(np.float32(1e-8) * signal, spec), spec)  # −140 dB a bin
+    assert 0.0 < np.abs(under).max() < 0.01
+    assert not phase_motion(np.zeros((3, 481), np.complex64), spec).any()
+
+
+def test_what_is_heard_frame_by_frame_is_what_is_heard_of_the_whole(
+    rng: np.random.Generator,
+) -> None:
+    spec = replace(setting(960, 480), n_bins=200, phase_bins=60)
+    spectra = stft(noise(rng, 10 * 480), spec)
+    noisy_db = to_db(spectra, spec)
+    whole = heard(noisy_db, spectra, spec)
+    assert whole.shape == (10, spec.n_heard)
+    before = np.zeros(481, np.complex64)
+    for k, frame in enumerate(whole):
+        alone = heard(noisy_db[k : k + 1], spectra[k : k + 1], spec, before)
+        np.testing.assert_array_equal(alone[0], frame)
+        before = spectra[k]
+    np.testing.assert_array_equal(
+        heard(noisy_db, spectra, replace(spec, phase_bins=0)), noisy_db[:, :200]
+    )

@@ -92,7 +92,7 @@ def ask(network: Network) -> None:
     state = network.initial_state()
     rng = np.random.default_rng(1)
     for level_db in (-100.0, -60.0, -20.0, 0.0):
-        frames = rng.uniform(level_db - 1, level_db, (2, network.spec.n_bins))
+        frames = rng.uniform(level_db - 1, level_db, (2, network.spec.n_heard))
         state = network(frames.astype(np.float32), state).state
 
 

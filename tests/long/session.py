@@ -46,10 +46,10 @@ class Moody(Network):
     def turn(cls, number: int, _frame: object) -> None:
         cls._fault = next(cls._faults) if number == signal.SIGUSR1 else None
 
-    def __call__(self, noisy_db: Float, state: State) -> Estimate:
+    def __call__(self, heard: Float, state: State) -> Estimate:
         if Moody._fault is not None:
             FAULTS[Moody._fault]()
-        return super().__call__(noisy_db, state)
+        return super().__call__(heard, state)
 
 
 if __name__ == "__main__":

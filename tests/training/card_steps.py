@@ -38,6 +38,7 @@ def forward() -> dict[str, float]:
         "filtered": FILTERED,
         "detail": replace(FILTERED, detail=True),
         "two of each": replace(FILTERED, before=2, after=0),
+        "phase": replace(FILTERED, phase=True),
     }
     rng = np.random.default_rng(0)
     noisy_db = rng.uniform(-100.0, -20.0, (3, 20, 481)).astype(np.float32)
@@ -51,9 +52,10 @@ def forward() -> dict[str, float]:
             for k, w in networks.weights_of(model).items()
         }
         networks.set_weights(model, moved)
-        levels = torch.from_numpy(noisy_db)
-        made, logit = BandNetwork(model, preset)(levels)
-        wanted = model(levels)
+        phases = rng.uniform(-1.0, 1.0, (3, 20, 4 * preset.phase_bins)).astype(np.float32)
+        heard = torch.from_numpy(np.concatenate([noisy_db, phases], axis=-1))
+        made, logit = BandNetwork(model, preset)(heard)
+        wanted = model(heard)
         differences = (made - wanted[0], torch.sigmoid(logit) - wanted[1])
         found[name] = max(float(d.abs().max()) for d in differences)
     return found

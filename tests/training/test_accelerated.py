@@ -55,7 +55,7 @@ def mixer(sound, recipe: Recipe) -> accelerated.CardMixer:
 
 
 def test_a_batch_is_what_the_engine_s_analysis_makes_of_its_clips(sound):
-    spec = replace(FULLBAND, filter_bins=40, filter_taps=5)
+    spec = replace(FULLBAND, filter_bins=40, filter_taps=5, phase_bins=40)
     drawn = mixer(sound, replace(PLAIN, noise_only=0.3, muted=0.5))
     noisy, clean, _ = drawn.draw([1, 2])
     levels = drawn.level_db(noisy), drawn.level_db(clean)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.stft import istft, stft, to_db, window
+from engine.stft import heard, istft, stft, to_db, window
 from tests.training.conftest import voice
 from training.batches import Batches, batch_of, make_batch, statistics
 from training.mixing import Mixer, Mixture
@@ -48,7 +48,11 @@ def test_an_error_in_the_supply_is_raised_to_the_learner(mixer, monkeypatch):
 def test_the_network_reads_what_the_engine_will_show_it(mixer, rng):
     mixture = mixer.draw(rng, 20 * 512)
     wanted = to_db(stft(mixture.noisy, CLASSIC), CLASSIC)[:, :250]
-    np.testing.assert_array_equal(make_batch([mixture], CLASSIC).noisy_db[0], wanted)
+    np.testing.assert_array_equal(make_batch([mixture], CLASSIC).heard[0], wanted)
+    spec = replace(CLASSIC, phase_bins=60)
+    spectra = stft(mixture.noisy, spec)
+    told = make_batch([mixture], spec).heard[0]
+    np.testing.assert_array_equal(told, heard(to_db(spectra, spec), spectra, spec))
 
 
 def test_targets_do_not_depend_on_the_level(rng):

@@ -220,6 +220,8 @@ def test_the_oracle_is_the_ratio_mask_of_its_setting(test_set):
     noise_db = frames(spec, noisy - 0.5 * clean, rate)[:, : spec.n_bins]
     gain = 1.0 / np.sqrt(1.0 + 10.0 ** ((noise_db - speech_db) / 10.0))
     np.testing.assert_allclose(made.gain[:, : spec.n_bins], gain, atol=0.05)
+    of_phases = Oracle(replace(spec, phase_bins=40))(item)
+    np.testing.assert_array_equal(of_phases.gain, made.gain)
     voiced = speech_db > noise_db + 10.0
     assert voiced.any()
     assert made.gain[:, : spec.n_bins][voiced].min() > 0.9

@@ -15,7 +15,7 @@ from engine.errors import ModelError, TrainingError
 from engine.network import Network
 from tests import onnx_models
 from tests.training.conftest import voice
-from tests.training.kinds import KINDS, TINY
+from tests.training.kinds import KINDS, TINY, heard
 from training import export as exporting
 from training import graph as writing
 from training.batches import make_batch
@@ -50,7 +50,12 @@ def levels(rng):
 
 
 def spec_of(preset):
-    return replace(SPEC, filter_bins=preset.filter_bins, filter_taps=preset.filter_taps)
+    return replace(
+        SPEC,
+        filter_bins=preset.filter_bins,
+        filter_taps=preset.filter_taps,
+        phase_bins=preset.phase_bins,
+    )
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "clip" not in kind])
@@ -90,7 +95,7 @@ def test_a_file_that_cannot_be_read_has_no_weights(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_step_by_step_file_equals_whole_keras(kind, levels, tmp_path, rng):
-    weights = random_weights(rng, KINDS[kind])
+    weights, levels = random_weights(rng, KINDS[kind]), heard(kind, levels)
     path = exporting.export(
         weights, spec_of(KINDS[kind]), tmp_path / "tiny.onnx", levels, {"hours": 1}
     )
@@ -167,7 +172,8 @@ def test_a_converter_makes_a_file_that_agrees(kind, levels, tmp_path, rng):
 
     weights = exporting.streamable(random_weights(rng, KINDS[kind]))
     model = from_weights(weights)
-    signature = [tf.TensorSpec((None, None, 250), tf.float32, name="noisy_db")]
+    levels = heard(kind, levels)
+    signature = [tf.TensorSpec((None, None, levels.shape[-1]), tf.float32, name="heard")]
     theirs, _ = tf2onnx.convert.from_keras(model, signature, opset=17)
     session = onnxruntime.InferenceSession(
         theirs.SerializeToString(), providers=["CPUExecutionProvider"]
@@ -183,6 +189,13 @@ def test_a_filter_that_the_spec_does_not_tell_of_is_refused(rng, levels, tmp_pat
     made = random_weights(rng, KINDS["bands-filter"])
     with pytest.raises(TrainingError, match=r"a filter of \(0, 0\), the network's is of \(9, 3\)"):
         exporting.export(made, SPEC, tmp_path / "m.onnx", levels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_phases_that_the_spec_does_not_tell_of_are_refused(rng, levels, tmp_path):
+    made, spec = random_weights(rng, KINDS["bands-phase"]), spec_of(KINDS["bands-filter"])
+    with pytest.raises(TrainingError, match=r"phases of 0 bins, the network hears those of 10"):
+        exporting.export(made, spec, tmp_path / "m.onnx", heard("bands-phase", levels))
     assert not list(tmp_path.iterdir())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import TrainingError
-from tests.training.kinds import KINDS, LEVELS, TINY
+from tests.training.kinds import KINDS, LEVELS, TINY, heard
 from training.bandwise import Turn, filter_bank
 from training.networks import (
     PRESETS,
@@ -87,6 +87,7 @@ def test_weights_survive_a_file_and_say_what_they_belong_to(kind, statistics, le
         weights = dict(file)
     assert preset_of(weights) == KINDS[kind]
     again = from_weights(weights)
+    levels = heard(kind, levels)
     for ours, theirs in zip(answers(model, levels), answers(again, levels), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -105,6 +106,12 @@ def test_what_is_added_begins_as_the_network_without_it(statistics, levels):
     both, speech = answers(filtered, levels)
     np.testing.assert_array_equal(both[..., :N_BINS], answers(bands, levels)[0])
     np.testing.assert_array_equal(speech, answers(bands, levels)[1])
+    told = build(KINDS["bands-phase"], *statistics)
+    begin_with(told, weights_of(filtered))
+    for with_phases, without in zip(
+        answers(told, heard("bands-phase", levels)), answers(filtered, levels), strict=True
+    ):
+        np.testing.assert_allclose(with_phases, without, atol=1e-6)
     with pytest.raises(TrainingError, match="another network"):
         begin_with(plain, {})
     with pytest.raises(TrainingError, match="detail is of gains"):
@@ -148,6 +155,7 @@ def test_bands_that_cannot_be_are_refused():
         ({"pitches": 3}, "without pitches"),
         ({"filter_bins": 11, "filter_taps": 2}, r"single bin \(10 here\), found 11 and 2"),
         ({"filter_taps": 2}, "go together"),
+        ({"bands": 0, "channels": (), "phase": True}, "phases are told of bands"),
     ):
         with pytest.raises(TrainingError, match=match):
             replace(KINDS["bands"], **change)
@@ -195,7 +203,7 @@ def test_weights_of_another_network_are_refused(statistics):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_outputs_are_in_range_and_finite(kind, statistics, levels):
-    outputs = answers(build(KINDS[kind], *statistics), levels)
+    outputs = answers(build(KINDS[kind], *statistics), heard(kind, levels))
     # A filter follows the gains.
     n = 2 * KINDS[kind].filter_taps * KINDS[kind].filter_bins
     assert outputs[0].shape == (2, 25, N_BINS + n)
@@ -219,7 +227,7 @@ def test_only_whole_clip_statistics_know_the_future(kind, statistics, levels):
     model = build(KINDS[kind], *statistics)
     changed = levels.copy()
     changed[:, 20:] = -30.0
-    before, after = answers(model, levels)[0], answers(model, changed)[0]
+    before, after = (answers(model, heard(kind, sound))[0] for sound in (levels, changed))
     causal = bool(np.allclose(before[:, :20], after[:, :20], atol=1e-6))
     assert causal == (KINDS[kind].normalisation != "clip")
     assert not np.allclose(before[:, 20:], after[:, 20:], atol=1e-6)
