@@ -39,8 +39,10 @@ def test_the_mask_is_the_one_that_was_shipped(network: Network) -> None:
     # Written by write_golden() below, with the model that the card describes.
     golden = np.load(GOLDEN / f"{network.path.stem}.npy")
     estimate = network(golden_input(network), network.initial_state())
-    # Float16 in the file: half of 2^-11 of a gain of 1, and ONNX Runtime's own versions.
-    assert np.abs(estimate.gain - golden.astype(np.float32)).max() < 5e-4
+    # Float16 in the file: half of 2^-11 of a gain of 1, and ONNX Runtime's own versions. Where
+    # weights have 8 bits, what differs in the last bit may be rounded a step further.
+    tolerance = 0.02 if network.spec.training.get("weights") == "int8" else 5e-4
+    assert np.abs(estimate.gain - golden.astype(np.float32)).max() < tolerance
 
 
 def write_golden(path: Path) -> None:
