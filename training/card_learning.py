@@ -10,6 +10,8 @@ bands, which learn by Keras (``train.Learner``).
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +37,19 @@ _BEFORE_RECORDING = 3
 """Updates that are made step by step first: libraries choose their ways in them."""
 
 _ROUNDED = torch.bfloat16
-"""What large products are made of on a card; sums have more bits."""
+"""What large products are made of where that is fast; sums have more bits."""
+
+
+def has_tiles() -> bool:
+    """Whether processors multiply matrices of rounded numbers by themselves, ten times as fast."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16"))
+
+
+def compiles() -> bool:
+    """Whether a loss can be compiled: always on a card, on processors by a compiler of C++."""
+    on_card = device().type == "cuda"
+    return on_card or shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 def learns(preset: Preset) -> bool:
@@ -47,11 +61,13 @@ class BandNetwork:
     """A network of bands (``bandwise``) on weights of Keras on PyTorch.
 
     ``network(heard)``: (batch, time, n_heard) as of ``Batch`` to gains with the filter behind, and
-    logits of speech (batch, time, 1), as the Keras model, but for the last layer's sigmoid.
+    logits of speech (batch, time, 1), as the Keras model, but for the last layer's sigmoid. With
+    ``rounded`` large products are made of numbers of eight bits of mantissa.
     """
 
-    def __init__(self, model: Any, preset: Preset) -> None:
+    def __init__(self, model: Any, preset: Preset, rounded: bool = False) -> None:
         self.preset = preset
+        self._rounded = rounded
         self.weights: dict[str, torch.Tensor] = {
             f"{layer.name}.{k}": variable.value
             for layer in model.layers
@@ -139,25 +155,44 @@ class BandNetwork:
                 return card_kernels.lstm(seen.float(), kernel, recurrent, bias)
         state = torch.zeros((1, seen.shape[1], units), device=seen.device)
         flat = [kernel.t().contiguous(), recurrent.t().contiguous(), bias, torch.zeros_like(bias)]
+        # cuDNN rounds by itself; on processors sums have more bits than what is summed.
+        kind = _ROUNDED if self._rounded and not seen.is_cuda else torch.float32
         with warnings.catch_warnings():
             # Keras keeps them apart; to bring them together takes no time worth the name.
             warnings.filterwarnings("ignore", message="RNN module weights")
             heard, _, _ = torch._VF.lstm(
-                seen.float(), (state, state), flat, True, 1, 0.0, True, False, False
+                seen.to(kind),
+                (state.to(kind), state.to(kind)),
+                [weight.to(kind) for weight in flat],
+                True,
+                1,
+                0.0,
+                True,
+                False,
+                False,
             )
         return heard
 
     def _dense(self, name: str, seen: torch.Tensor) -> torch.Tensor:
-        return _product(seen, self.weights[f"{name}.0"], self.weights[f"{name}.1"])
+        return self._product(seen, self.weights[f"{name}.0"], self.weights[f"{name}.1"])
+
+    def _product(
+        self, seen: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Seen · matrix + bias."""
+        if self._rounded:
+            seen, matrix = seen.to(_ROUNDED), matrix.to(_ROUNDED)
+            bias = None if bias is None else bias.to(_ROUNDED)
+        return seen @ matrix if bias is None else torch.addmm(bias, seen, matrix)
 
     def _exactly(self, name: str, seen: torch.Tensor) -> torch.Tensor:
         """The same of answers, which nothing rounds but the card's own products."""
-        return seen @ self.weights[f"{name}.0"] + self.weights[f"{name}.1"]
+        return seen.float() @ self.weights[f"{name}.0"] + self.weights[f"{name}.1"]
 
     def _along(self, name: str, seen: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """A convolution along frequency: (n, places · channels)."""
         kernel, bias = self.weights[f"{name}.0"][0], self.weights[f"{name}.1"]
-        return _product(seen, _banded(steps, kernel), bias.repeat(steps.shape[2]))
+        return self._product(seen, _banded(steps, kernel), bias.repeat(steps.shape[2]))
 
     def _back(
         self, name: str, parts: tuple[torch.Tensor, torch.Tensor], steps: torch.Tensor
@@ -165,8 +200,8 @@ class BandNetwork:
         """A transposed one, of what comes from below and of what it is to be laid beside."""
         kernel, bias = self.weights[f"{name}.0"][0].transpose(1, 2), self.weights[f"{name}.1"]
         n = parts[0].shape[-1] // steps.shape[1]
-        first = _product(parts[0], _banded(steps, kernel[:, :n]), bias.repeat(steps.shape[2]))
-        return first + _product(parts[1], _banded(steps, kernel[:, n:]), None)
+        first = self._product(parts[0], _banded(steps, kernel[:, :n]), bias.repeat(steps.shape[2]))
+        return first + self._product(parts[1], _banded(steps, kernel[:, n:]), None)
 
 
 class CardLearner(Learner):
@@ -181,11 +216,11 @@ class CardLearner(Learner):
         deviation: Float,
     ) -> None:
         super().__init__(chosen, preset, objective, mean_db, deviation)
-        self.network = BandNetwork(self.model, preset)
+        on_card = device().type == "cuda"
+        self.network = BandNetwork(self.model, preset, rounded=on_card or has_tiles())
         self._trained: list[torch.Tensor] = [v.value for v in self.model.trainable_variables]
         self._names = [v.path for v in self.model.trainable_variables]
         self._clip, self._decay = chosen.optimiser.clip, chosen.optimiser.average
-        on_card = device().type == "cuda"
         self._rate = torch.tensor(chosen.optimiser.rate, device=device())
         named = dict(zip(self._names, self._trained, strict=True))
         by_muon = chosen.optimiser.kind == "muon"
@@ -201,7 +236,7 @@ class CardLearner(Learner):
         self._inputs: list[torch.Tensor] = []
         self._side = torch.cuda.Stream() if on_card else None
         self._made = 0
-        self._losses = torch.compile(self._compared) if on_card else self._compared
+        self._losses = torch.compile(self._compared) if compiles() else self._compared
 
     def learn(self, batch: Batch, rate: float) -> Any:
         """One update; returns the loss before it, a number that is on the card still."""
@@ -310,14 +345,6 @@ class CardLearner(Learner):
         first, second = self.objective.loss_weights
         heard = torch.nn.functional.binary_cross_entropy_with_logits(logit, speech)
         return first * self.objective.losses[0](whole, made).mean() + second * heard
-
-
-def _product(seen: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Seen · matrix + bias, rounded on a card."""
-    if seen.is_cuda:
-        seen, matrix = seen.to(_ROUNDED), matrix.to(_ROUNDED)
-        bias = None if bias is None else bias.to(_ROUNDED)
-    return seen @ matrix if bias is None else torch.addmm(bias, seen, matrix)
 
 
 def _banded(steps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,10 @@ def asked(what: str) -> Any:
 
 def test_the_fast_network_answers_as_keras_s():
     found = asked("forward")
-    assert max(found.values()) < 1e-5, found
+    rounded = {name: far for name, far in found.items() if name.endswith("rounded")}
+    exact = {name: far for name, far in found.items() if name not in rounded}
+    assert max(exact.values()) < 1e-5, exact
+    assert 0.0 < min(rounded.values()) <= max(rounded.values()) < 0.01, rounded
 
 
 def test_an_update_is_that_of_keras_and_goes_on_where_it_was_left():
