@@ -42,7 +42,7 @@ _ROUNDED = torch.bfloat16
 
 def has_tiles() -> bool:
     """Whether processors multiply matrices of rounded numbers by themselves, ten times as fast."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16"))
 
 

@@ -120,7 +120,7 @@ def test_another_preset_or_setting_forgets_what_the_file_says_of_the_first(tmp_p
     ("text", "message"),
     [
         ("sead = 2", "sead is no setting; there are out, preset, seed"),
-        ("[optimiser]\nspeed = 2", "optimiser.speed is no setting; there are rate, schedule"),
+        ("[optimiser]\nspeed = 2", "optimiser.speed is no setting; there are kind, rate, schedule"),
         ("[data]\nspeech = 'a'\n[datas]", "datas is no setting"),
         ("seed = 'x'", "seed should be a whole number, found 'x'"),
         ("seed = true", "seed should be a whole number, found True"),
@@ -132,6 +132,7 @@ def test_another_preset_or_setting_forgets_what_the_file_says_of_the_first(tmp_p
         ("[mixing]\nsnr_db = [1, 2, 'x']", "mixing.snr_db should be a number, found 'x'"),
         ("[data]\nspeech = [1]", "data.speech should be a path, found 1"),
         ("[optimiser]\nschedule = 'steps'", "optimiser.schedule should be one of cosine, "),
+        ("[optimiser]\nkind = 'sgd'", "optimiser.kind should be one of adam, muon, found 'sgd'"),
         ("[optimiser]\nrate = nan", "optimiser.rate should be within"),
         ("[run]\nsteps = 1\nminutes = 1", "run.steps and run.minutes cannot both"),
         ("[model]\nsetting = 'tape'", "model.setting should be one of classic, fullband"),

@@ -290,6 +290,12 @@ def step_of(state) -> int:
         return int(file["progress.step"])
 
 
+def test_muon_wants_an_update_of_its_own(folders, tmp_path):
+    asked = arguments(folders, tmp_path / "run", "--set=optimiser.kind=muon")
+    with pytest.raises(TrainingError, match="muon takes a network of bands and data"):
+        train.run(asked, ignore)
+
+
 def test_mixing_on_a_card_wants_keras_on_pytorch(folders, tmp_path, monkeypatch):
     asked = arguments(folders, tmp_path / "run", "--set=data.mixed_on=card")
     monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
