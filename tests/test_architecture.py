@@ -60,6 +60,7 @@ ROOMS = {
     "torch": (
         "training/accelerated.py",
         "training/card_learning.py",
+        "training/card_muon.py",
         "training/card_ops.py",
         "training/card_kernels.py",
     ),
