@@ -4,6 +4,7 @@ Keras on PyTorch starts some thousand small pieces of work for each update, and 
 most of them. Here the same network is put together of a few large products, convolutions as
 products with banded matrices, all in order of time as the card's LSTMs want them; a CUDA graph
 holds the whole update, from levels to averaged weights. Weights are Keras's own, by their names.
+Processors learn by the same update where there is no card, step by step.
 Not here: what is mixed (``accelerated``), what is learnt for (``objectives``), networks without
 bands, which learn by Keras (``train.Learner``).
 """

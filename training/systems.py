@@ -166,9 +166,8 @@ class Told:
 
     def __call__(self, heard: Float, state: State) -> Estimate:
         first = int(state[0][0, 0])
-        gain = np.ones(
-            (len(heard), self.spec.n_bins), np.float32
-        )  # after the last frame told of comes silence
+        # After the last frame told of comes silence.
+        gain = np.ones((len(heard), self.spec.n_bins), np.float32)
         told = self.gains[first : first + len(heard)]
         gain[: len(told)] = told
         return Estimate(gain, np.ones(len(heard), np.float32), (state[0] + np.float32(len(heard)),))
