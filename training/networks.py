@@ -189,6 +189,9 @@ PAUSES = (0.3, 0.2)
 """From what probability of speech on a frame's gains stay as they are, and what is left of
 them at least, in proportion, where it is lower."""
 
+_GATES = 4
+"""Of an LSTM, side by side in its matrices."""
+
 PITCH_HZ = (70.0, 400.0)
 """Of voices: lowest and highest candidate, evenly spaced on a logarithmic scale."""
 
@@ -587,7 +590,8 @@ def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
 
 def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     """As ``set_weights``; a network may begin as one without its ``detail``, ``local``, ``phase``
-    or filter. One whose gains settle may begin as one whose do not.
+    or filter. One whose gains settle may begin as one whose do not, and one of bands as one with
+    fewer units in its front layer and in the LSTMs of all places.
 
     These then count nothing at first: the answers are those of the other network. One with
     running statistics may begin as one with those of the training set, and must learn anew how
@@ -608,7 +612,28 @@ def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
         if more > 0:  # phases count nothing at first
             around = [(0, 0), (0, 0), (0, more), (0, 0)]
             weights["encode0.0"] = np.pad(weights["encode0.0"], around)
+    if "bands.0" in own:
+        widened = ("front.", "lstm", "back.", "speech.")
+        for name in own.keys() & weights.keys():
+            if name.startswith(widened) and own[name].shape != weights[name].shape:
+                gates = _GATES if name.startswith("lstm") else 1
+                weights[name] = _widened(own[name], weights[name], gates)
     set_weights(model, weights)
+
+
+def _widened(own: np.ndarray, weight: np.ndarray, gates: int) -> np.ndarray:
+    """A matrix (n_in, gates · n_out) or bias of a layer with more units, or behind one.
+
+    Units that are new hear as ``own`` has them at random; none that was there hears them yet.
+    Larger than ``own``, a weight stays as it is.
+    """
+    wide = own.reshape(*own.shape[:-1], gates, -1).copy()
+    narrow = weight.reshape(*weight.shape[:-1], gates, -1)
+    if any(old > new for old, new in zip(narrow.shape, wide.shape, strict=True)):
+        return weight
+    wide[..., : narrow.shape[-1]] = 0.0
+    wide[tuple(slice(size) for size in narrow.shape)] = narrow
+    return wide.reshape(own.shape)
 
 
 def preset_of(weights: Mapping[str, np.ndarray]) -> Preset:

@@ -120,6 +120,26 @@ def test_what_is_added_begins_as_the_network_without_it(statistics, levels):
         replace(TINY, local=3)
 
 
+def test_more_units_begin_as_the_network_with_fewer(statistics, levels):
+    narrow = replace(KINDS["bands"], units=(12, 10))
+    small = build(narrow, *statistics)
+    wide = build(replace(narrow, front=narrow.front + 5, units=(15, 11)), *statistics)
+    drawn = weights_of(wide)
+    begin_with(wide, weights_of(small))
+    for ours, theirs in zip(answers(wide, levels), answers(small, levels), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    found = weights_of(wide)
+    # New units hear at once, each gate its own, so that what follows them can learn.
+    for gate in range(4):
+        new = slice(15 * gate + 12, 15 * (gate + 1))
+        np.testing.assert_array_equal(found["lstm0.0"][:, new], drawn["lstm0.0"][:, new])
+        assert np.abs(found["lstm0.0"][:, new]).min() > 0.0
+    for name in ("back.0", "speech.0"):
+        assert not found[name][10:].any()
+    with pytest.raises(TrainingError, match="another network"):
+        begin_with(small, found)
+
+
 def test_running_statistics_may_begin_as_those_of_the_training_set(statistics):
     plain = weights_of(build(TINY, *statistics))
     running = build(KINDS["running"], np.zeros(N_BINS, np.float32), np.ones(N_BINS, np.float32))
