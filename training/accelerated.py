@@ -52,6 +52,12 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def has_tiles() -> bool:
+    """Whether processors multiply matrices of rounded numbers by themselves, ten times as fast."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16"))
+
+
 class Pool:
     """All samples of some recordings on the device, one after the other.
 

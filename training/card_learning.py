@@ -25,7 +25,7 @@ from engine.errors import TrainingError
 from engine.spec import PHASE_PARTS
 from engine.stft import Float
 from training import card_muon, networks
-from training.accelerated import device
+from training.accelerated import device, has_tiles
 from training.bandwise import BACK_WIDTH, LAST_WIDTH, WIDTHS
 from training.batches import Batch
 from training.card_muon import Muon
@@ -39,12 +39,6 @@ _BEFORE_RECORDING = 3
 
 _ROUNDED = torch.bfloat16
 """What large products are made of where that is fast; sums have more bits."""
-
-
-def has_tiles() -> bool:
-    """Whether processors multiply matrices of rounded numbers by themselves, ten times as fast."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16"))
 
 
 def compiles() -> bool:
@@ -237,7 +231,9 @@ class CardLearner(Learner):
         self._inputs: list[torch.Tensor] = []
         self._side = torch.cuda.Stream() if on_card else None
         self._made = 0
-        self._losses = torch.compile(self._compared) if compiles() else self._compared
+        # For any shape, rounded convolutions do not compile; each batch has the same.
+        compiled = torch.compile(self._compared, dynamic=False)
+        self._losses = compiled if compiles() else self._compared
 
     def learn(self, batch: Batch, rate: float) -> Any:
         """One update; returns the loss before it, a number that is on the card still."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.accelerated import device
+from training.accelerated import device, has_tiles
 
 
 def convert_to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -83,11 +83,20 @@ def matmul(a: torch.Tensor, b: Any) -> torch.Tensor:
 
 
 def conv(a: torch.Tensor, kernel: torch.Tensor, padding: str) -> torch.Tensor:
-    """Channels last, as Keras has them: (n, height, width, in), (height, width, in, out)."""
+    """Channels last, as Keras has them: (n, height, width, in), (height, width, in, out).
+
+    Processors with tiles round to 8 bits of mantissa, and answer so: three times as fast.
+    """
+    kind = torch.bfloat16 if not a.is_cuda and has_tiles() else a.dtype
     moved = torch.nn.functional.conv2d(
-        a.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), padding=padding
+        a.permute(0, 3, 1, 2).to(kind), kernel.permute(3, 2, 0, 1).to(kind), padding=padding
     )
     return moved.permute(0, 2, 3, 1)
+
+
+def cast(a: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """As numbers of another kind."""
+    return a.to(kind)
 
 
 def max_pool(a: torch.Tensor, size: int, padding: str) -> torch.Tensor:

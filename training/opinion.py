@@ -97,10 +97,11 @@ class Opinion:
         power = spectrum[..., :bins] + spectrum[..., bins:]
         seen = ops.log(ops.maximum(power, self._least))[..., None] / self._ratio
         for k, (kernel, bias) in enumerate(self._convolutions):
-            seen = ops.relu(ops.conv(seen, kernel, padding="same") + bias)
+            made = ops.conv(seen, kernel, padding="same")
+            seen = ops.relu(made + ops.cast(bias, made.dtype))
             if k in _POOLED:
                 seen = ops.max_pool(seen, 2, padding="valid")
-        seen = ops.max(ops.max(seen, axis=2), axis=1)
+        seen = ops.cast(ops.max(ops.max(seen, axis=2), axis=1), self._dense[0][0].dtype)
         for k, (weight, bias) in enumerate(self._dense):
             seen = ops.matmul(seen, weight) + bias
             if k < len(self._dense) - 1:

@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import torch
 
-from training import card_kernels, card_learning, networks, objectives
+from training import card_kernels, card_learning, card_ops, networks, objectives
 from training.accelerated import Pool, make_batch
 from training.batches import Batch
 from training.card_learning import BandNetwork, CardLearner
 from training.card_muon import Muon, orthogonal
 from training.losses import Weights
 from training.networks import Preset
+from training.opinion import Opinion
 from training.recordings import Recording
 from training.settings import FULLBAND, Optimiser, Settings
 from training.train import Learner
@@ -172,7 +173,23 @@ def kernels() -> dict[str, float]:
     }
 
 
-ASKED = {"forward": forward, "updates": updates, "muon": muon, "kernels": kernels}
+def opinion() -> dict[str, object]:
+    """DNSMOS's opinion and its slope, rounded as where processors have tiles and not."""
+    torch.manual_seed(0)
+    sound = torch.randn(3, RATE) * torch.linspace(0.05, 1.0, 3)[:, None]
+    found = []
+    for tiles in (False, True):
+        card_ops.has_tiles = lambda tiles=tiles: tiles  # type: ignore[misc]
+        heard = sound.clone().requires_grad_()
+        scores = Opinion(RATE)(heard)
+        scores.sum().backward()
+        found.append((scores.tolist(), heard.grad.flatten()))
+    (exact, slope), (rounded, slope_rounded) = found
+    cosine = torch.nn.functional.cosine_similarity(slope, slope_rounded, dim=0)
+    return {"scores": [exact, rounded], "cosine": float(cosine), "threads": torch.get_num_threads()}
+
+
+ASKED = {one.__name__: one for one in (forward, updates, muon, opinion, kernels)}
 
 if __name__ == "__main__":
     print(json.dumps(ASKED[sys.argv[1]]()))

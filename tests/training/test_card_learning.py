@@ -18,7 +18,8 @@ def asked(what: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.card_steps", what],
         cwd=ROOT,
-        env=os.environ | {"KERAS_BACKEND": "torch", "TRITON_INTERPRET": "1"},
+        env=os.environ
+        | {"KERAS_BACKEND": "torch", "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
@@ -56,6 +57,14 @@ def test_muon_moves_matrices_as_pytorch_s_does_and_goes_on_where_it_was_left():
     assert found["kept"]
     # What rounding leaves of a gradient's small singular values is made as large as the others.
     assert found["resumed"][1] == pytest.approx(found["resumed"][0], rel=1e-3)
+
+
+def test_opinions_of_rounded_products_lead_the_same_way_and_every_processor_is_used():
+    found = asked("opinion")
+    exact, rounded = found["scores"]
+    assert rounded == pytest.approx(exact, abs=0.02)
+    assert rounded != exact
+    assert found["cosine"] > 0.8  # the loudest place of a picture may be another one
 
 
 def test_programs_of_our_own_compute_what_pytorch_does():
