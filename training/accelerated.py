@@ -45,6 +45,8 @@ _ROUNDS = 8
 
 
 torch.set_float32_matmul_precision("high")
+# The command line allows libraries one thread, for the sake of live sound, which is not here.
+torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 def device() -> torch.device:

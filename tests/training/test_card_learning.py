@@ -65,6 +65,7 @@ def test_opinions_of_rounded_products_lead_the_same_way_and_every_processor_is_u
     assert rounded == pytest.approx(exact, abs=0.02)
     assert rounded != exact
     assert found["cosine"] > 0.8  # the loudest place of a picture may be another one
+    assert found["threads"] == len(os.sched_getaffinity(0))
 
 
 def test_programs_of_our_own_compute_what_pytorch_does():
