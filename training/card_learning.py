@@ -235,6 +235,11 @@ class CardLearner(Learner):
         compiled = torch.compile(self._compared, dynamic=False)
         self._losses = compiled if compiles() else self._compared
 
+    def begin_with(self, weights: dict[str, np.ndarray]) -> None:
+        super().begin_with(weights)
+        with torch.no_grad():
+            torch._foreach_copy_(self._average, self._trained)
+
     def learn(self, batch: Batch, rate: float) -> Any:
         """One update; returns the loss before it, a number that is on the card still."""
         self._rate.fill_(rate)

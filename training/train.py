@@ -183,7 +183,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         learner.restore(state)
         log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
     elif chosen.start is not None:
-        networks.begin_with(learner.model, _beginning(chosen.start))
+        learner.begin_with(_beginning(chosen.start))
     validation = [held_out[k] for k in range(chosen.run.validation_batches)]
     if not is_first:
         _learn(learner, learnt, validation, progress, chosen, _Leaving(chosen, None, None))
@@ -242,6 +242,12 @@ class Learner:
             )
             self.model.optimizer.build(self.model.trainable_variables)
         self._keras = self.model if strategy is None else _Together(self.model, strategy)
+
+    def begin_with(self, weights: dict[str, np.ndarray]) -> None:
+        """Before the first update: from what another network learnt, ``networks.begin_with``."""
+        from training import networks
+
+        networks.begin_with(self.model, weights)
 
     def learn(self, batch: Batch, rate: float) -> float:
         """One update; returns the loss before it."""

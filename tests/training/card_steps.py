@@ -94,10 +94,15 @@ def updates() -> dict[str, object]:
     again.restore(ours.arrays())
     with ours.averaged():
         averaged = ours.look([batch])[0]
+    later = learner(CardLearner)
+    later.begin_with(networks.weights_of(ours.model))
+    with later.averaged():
+        begun = later.look([batch])[0]
     return {
         "losses": losses,
         "looks": [one.look([batch]) for one in (keras_s, ours)],
         "averaged": averaged,
+        "begun": begun,
         "resumed": [[float(one.learn(batch, 1e-3)) for _ in range(2)] for one in (ours, again)],
     }
 

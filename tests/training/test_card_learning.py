@@ -42,6 +42,7 @@ def test_an_update_is_that_of_keras_and_goes_on_where_it_was_left():
     assert ours[-1] < ours[0]
     assert found["looks"][1] == pytest.approx(found["looks"][0], rel=1e-3)
     assert found["averaged"] > found["looks"][1][0], "an average lags behind"
+    assert found["begun"] == pytest.approx(found["looks"][1][0], rel=1e-6)
     assert found["resumed"][1] == pytest.approx(found["resumed"][0], rel=1e-6)
 
 
