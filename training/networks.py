@@ -607,13 +607,8 @@ def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
         added |= {f"running.{k}": weights[f"standardise.{k}"] for k in range(2)}
         added["running.2"] = own["running.2"]
     weights = added | dict(weights)
-    if "encode0.0" in own and "encode0.0" in weights:
-        more = own["encode0.0"].shape[2] - weights["encode0.0"].shape[2]
-        if more > 0:  # phases count nothing at first
-            around = [(0, 0), (0, 0), (0, more), (0, 0)]
-            weights["encode0.0"] = np.pad(weights["encode0.0"], around)
     if "bands.0" in own:
-        widened = ("front.", "lstm", "back.", "speech.")
+        widened = ("encode0.", "front.", "lstm", "back.", "speech.")  # the first by phases
         for name in own.keys() & weights.keys():
             if name.startswith(widened) and own[name].shape != weights[name].shape:
                 gates = _GATES if name.startswith("lstm") else 1
@@ -622,7 +617,7 @@ def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def _widened(own: np.ndarray, weight: np.ndarray, gates: int) -> np.ndarray:
-    """A matrix (n_in, gates · n_out) or bias of a layer with more units, or behind one.
+    """A kernel (…, n_in, gates · n_out) or bias of a layer with more units, or behind one.
 
     Units that are new hear as ``own`` has them at random; none that was there hears them yet.
     Larger than ``own``, a weight stays as it is.
