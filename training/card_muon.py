@@ -15,6 +15,8 @@ from collections.abc import Mapping
 
 import torch
 
+from training.networks import GATES
+
 MOMENTUM = 0.95
 _SIZE = 0.2
 """Root mean square of an update at a rate of 1: that of Adam's in practice."""
@@ -26,7 +28,6 @@ _POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 _ENDS = ("bands", "gain", "contrast", "slope", "speech", "answers", "taps")
 _LEAST = 8
 """Rows and columns of what counts as a matrix."""
-_GATES = 4
 
 
 def moves(name: str, weight: torch.Tensor) -> bool:
@@ -81,7 +82,7 @@ def _matrices(name: str, weight: torch.Tensor) -> torch.Tensor:
     """A kernel as matrices: of an LSTM one for each gate, (4, n, units), else (1, n, out)."""
     flat = weight.flatten(0, -2)
     if "lstm_cell" in name:
-        return flat.unflatten(-1, (_GATES, -1)).transpose(0, 1)
+        return flat.unflatten(-1, (GATES, -1)).transpose(0, 1)
     return flat.unsqueeze(0)
 
 

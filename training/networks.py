@@ -189,7 +189,7 @@ PAUSES = (0.3, 0.2)
 """From what probability of speech on a frame's gains stay as they are, and what is left of
 them at least, in proportion, where it is lower."""
 
-_GATES = 4
+GATES = 4
 """Of an LSTM, side by side in its matrices."""
 
 PITCH_HZ = (70.0, 400.0)
@@ -611,7 +611,7 @@ def begin_with(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
         widened = ("encode0.", "front.", "lstm", "back.", "speech.")  # the first by phases
         for name in own.keys() & weights.keys():
             if name.startswith(widened) and own[name].shape != weights[name].shape:
-                gates = _GATES if name.startswith("lstm") else 1
+                gates = GATES if name.startswith("lstm") else 1
                 weights[name] = _widened(own[name], weights[name], gates)
     set_weights(model, weights)
 
