@@ -13,6 +13,7 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.spec import ModelSpec
 from engine.stft import Float, synthesis_window, window
+from training.intelligibility import Intelligibility
 from training.operations import ops
 from training.opinion import Opinion
 from training.perception import Disturbance, constant
@@ -41,14 +42,23 @@ class Weights:
     """Of what PESQ would take off, ``perception.Disturbance`` [1/point]."""
     opinion: float = 0.0
     """Of the overall score that DNSMOS would give, ``opinion.Opinion`` [1/point]."""
+    background: float = 0.0
+    """Likewise of its score of what is heard behind the voice [1/point]."""
+    intelligibility: float = 0.0
+    """Of ESTOI, about, ``intelligibility.Intelligibility`` [1 / whole scale]."""
     asked: int = 4
-    """Clips of a batch, its first, of which that is asked: on processors it takes longer than all
-    else together."""
+    """Clips of a batch, its first, of which DNSMOS is asked: on processors it takes longer than
+    all else together."""
 
     @property
     def hear_samples(self) -> bool:
         """Whether any part listens to the samples that come out, not to frames."""
-        return self.si_sdr != 0.0 or self.opinion != 0.0
+        return self.si_sdr != 0.0 or self.asks
+
+    @property
+    def asks(self) -> bool:
+        """Whether DNSMOS is asked."""
+        return self.opinion != 0.0 or self.background != 0.0
 
 
 class SpectralLoss:
@@ -69,10 +79,11 @@ class SpectralLoss:
         weights: Weights | None = None,
         disturbance: Disturbance | None = None,
         filtered: tuple[int, int] = (0, 0),
+        intelligibility: Intelligibility | None = None,
     ) -> None:
         self.n_bins, self.filtered = n_bins, filtered
         self.weights = weights or Weights()
-        self.disturbance = disturbance
+        self.disturbance, self.intelligibility = disturbance, intelligibility
         self.__name__ = "spectral_loss"
 
     def __call__(self, spectra: Any, gain: Any) -> Any:
@@ -111,9 +122,11 @@ class SpectralLoss:
             - ops.log(ops.mean(ops.sum(ops.maximum(distortion, 0.0), axis=-1), axis=-1) + floor)
         )
         loss = 100.0 * ops.mean(ops.mean(compressed, axis=-1), axis=-1) - w.sdr * ratio_db
-        if self.disturbance is None:
-            return loss
-        return loss + w.disturbance * self.disturbance(made**2, clean**2)
+        if self.disturbance is not None:
+            loss = loss + w.disturbance * self.disturbance(made**2, clean**2)
+        if self.intelligibility is not None:
+            loss = loss - w.intelligibility * self.intelligibility(made**2, clean**2)
+        return loss
 
     def _filtered(self, low: Any, taps: Any, gain: Any) -> tuple[Any, Any]:
         """Magnitude of the filtered bins, and Re(filtered · conj(clean)): both like ``gain``."""
@@ -151,8 +164,9 @@ def spectral_loss(
 ) -> SpectralLoss:
     """The spectral loss at one setting, with every part that has a weight."""
     weights = weights or Weights()
-    hears = weights.disturbance != 0.0
-    return SpectralLoss(spec.n_bins, weights, Disturbance(spec) if hears else None, filtered)
+    disturbance = Disturbance(spec) if weights.disturbance else None
+    understood = Intelligibility(spec) if weights.intelligibility else None
+    return SpectralLoss(spec.n_bins, weights, disturbance, filtered, understood)
 
 
 class LevelLoss:
@@ -179,7 +193,7 @@ class WaveLoss:
     ``waves`` of ``batches.Batch`` side by side, gain (batch, time, n_bins), the filter behind it;
     returns (batch,). The gain steers all bins as in the engine, and its inverse transform and
     overlap-add follow, as one product with a fixed matrix. Of the samples count their
-    scale-invariant signal-to-distortion ratio (Le Roux et al. 2019) and DNSMOS's opinion.
+    scale-invariant signal-to-distortion ratio (Le Roux et al. 2019) and DNSMOS's scores.
 
     Raises TrainingError when a frame has no whole number of hops.
     """
@@ -189,13 +203,13 @@ class WaveLoss:
     ) -> None:
         if spec.n_fft % spec.hop:
             raise TrainingError(
-                "the losses si_sdr and opinion need a hop that divides n_fft, "
+                "the losses si_sdr, opinion and background need a hop that divides n_fft, "
                 f"found {spec.hop} and {spec.n_fft}"
             )
         self.spec = spec
         self.filtered = filtered
         self.spectral = spectral_loss(spec, weights, filtered)
-        self.opinion = Opinion(spec.sample_rate) if self.spectral.weights.opinion else None
+        self.opinion = Opinion(spec.sample_rate) if self.spectral.weights.asks else None
         self.inverse = constant(_inverse_transform(spec))
         self.__name__ = "wave_loss"
 
@@ -209,11 +223,12 @@ class WaveLoss:
         if self.opinion is not None:
             asked = weights.asked
             heard = ops.reshape(found[:asked], (-1, found.shape[1] * found.shape[2]))
-            score = self.opinion(heard)
+            _, background, overall = self.opinion(heard)
+            score = weights.background * background + weights.opinion * overall
             # Nobody was asked how good nothing sounds.
             voiced = _mean_of_clip(wanted[:asked] ** 2) > _VOICED
             score = ops.where(voiced, score, 0.0 * score)
-            loss = loss - weights.opinion * ops.concatenate([score, 0.0 * loss[asked:]], axis=0)
+            loss = loss - ops.concatenate([score, 0.0 * loss[asked:]], axis=0)
         return loss
 
     def sound(self, told: Any, gain: Any) -> Any:

@@ -50,7 +50,9 @@ class Objective:
             told.append(batch.low)
         if self.waves:
             if batch.waves is None:
-                raise TrainingError("the losses si_sdr and opinion need batches with waves")
+                raise TrainingError(
+                    "the losses si_sdr, opinion and background need batches with waves"
+                )
             told.append(batch.waves)
         whole = told[0] if len(told) == 1 else beside(told)
         return [whole, batch.speech]

@@ -25,14 +25,21 @@ _CONTEXT_S = 0.006
 _BLOCK_S = 0.04
 _LEVEL = 10.0 ** (-26.0 / 20.0)
 """Of speech as DNSMOS mostly hears it, re full scale."""
-_OVERALL = (-0.06766283, 1.11546468, 0.04602535)
-"""Its authors' polynomial from the network's answer to the scale of listeners."""
+_SCALES = (
+    (-0.08397278, 1.22083953, 0.0052439),
+    (-0.13166888, 1.60915514, -0.39604546),
+    (-0.06766283, 1.11546468, 0.04602535),
+)
+"""Its authors' polynomials from the network's answers, signal, background and overall, to the
+scale of listeners."""
 _POOLED = (3, 4, 5)
 """Convolutions that a pooling follows."""
 
 
 class Opinion:
-    """DNSMOS's overall score: ``opinion(sound)``, (batch, samples) to (batch,), 1…5.
+    """DNSMOS's scores: ``opinion(sound)``, (batch, samples) to three of (batch,), 1…5.
+
+    Of the voice (SIG), of what is heard behind it (BAK) and of all of it (OVRL).
 
     Parameters
     ----------
@@ -73,7 +80,7 @@ class Opinion:
             for name in ("dense", "dense_1", "dense_3")
         ]
 
-    def __call__(self, sound: Any) -> Any:
+    def __call__(self, sound: Any) -> tuple[Any, Any, Any]:
         return self._judged(_LEVEL * self._resampled(ops.convert_to_tensor(sound)))
 
     def _resampled(self, sound: Any) -> Any:
@@ -87,8 +94,8 @@ class Opinion:
         heard = ops.concatenate([before, blocks, after], axis=-1)
         return ops.reshape(ops.matmul(heard, self._resampling), (-1, n * self._resampling.shape[1]))
 
-    def _judged(self, sound: Any) -> Any:
-        """Overall score of sound at 16 kHz: (batch,)."""
+    def _judged(self, sound: Any) -> tuple[Any, Any, Any]:
+        """Scores of sound at 16 kHz: (batch,) each."""
         n = sound.shape[1] // _HOP
         hops = ops.reshape(sound[:, : n * _HOP], (-1, n, _HOP))
         frames = ops.concatenate([hops[:, :-1], hops[:, 1:]], axis=-1)
@@ -106,8 +113,11 @@ class Opinion:
             seen = ops.matmul(seen, weight) + bias
             if k < len(self._dense) - 1:
                 seen = ops.relu(seen)
-        square, linear, constant = _OVERALL
-        return square * seen[:, 2] ** 2 + linear * seen[:, 2] + constant
+        signal, background, overall = (
+            square * seen[:, k] ** 2 + linear * seen[:, k] + constant
+            for k, (square, linear, constant) in enumerate(_SCALES)
+        )
+        return signal, background, overall
 
 
 def resampling(sample_rate: int) -> tuple[int, Float]:

@@ -687,7 +687,8 @@ def _ready(
 
     if waves:
         raise TrainingError(
-            f"{path}: holds no samples, which loss.si_sdr and loss.opinion need: use layout pcm"
+            f"{path}: holds no samples, which loss.si_sdr, opinion and background need: "
+            "use layout pcm"
         )
     if chosen.model.phase_bins:
         raise TrainingError(f"{path}: holds no phases, which network.phase needs: use layout pcm")

@@ -186,7 +186,7 @@ def opinion() -> dict[str, object]:
     for tiles in (False, True):
         card_ops.has_tiles = lambda tiles=tiles: tiles  # type: ignore[misc]
         heard = sound.clone().requires_grad_()
-        scores = Opinion(RATE)(heard)
+        *_, scores = Opinion(RATE)(heard)
         scores.sum().backward()
         found.append((scores.tolist(), heard.grad.flatten()))
     (exact, slope), (rounded, slope_rounded) = found

@@ -69,7 +69,12 @@ def test_a_filter_learns_from_spectra(rng):
         objective(replace(preset, loss="level"), spec)
 
 
-HEARD = {"plain": Weights(), "si_sdr": Weights(si_sdr=1.0), "opinion": Weights(opinion=2.0)}
+HEARD = {
+    "plain": Weights(),
+    "si_sdr": Weights(si_sdr=1.0),
+    "opinion": Weights(opinion=2.0, background=1.0),
+    "intelligibility": Weights(intelligibility=10.0),
+}
 
 
 @pytest.mark.parametrize("weights", HEARD.values(), ids=HEARD)
