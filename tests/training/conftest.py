@@ -1,16 +1,24 @@
-"""Voices and noises made of nothing, as files in folders, for tests that learn from them."""
+"""Voices and noises for tests that learn: made of nothing, as files in folders, and real ones."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
+import app
+from engine.spec import ModelSpec
 from engine.stft import Float
 from training import dataset
+from training.batches import make_batch
+from training.mixing import Mixture, mix
+
+CLIPS = Path(app.__file__).parent / "clips"
 
 # Run by itself, with Keras on PyTorch; who looks for doctests would import it.
 collect_ignore = ["card_steps.py"]
@@ -28,6 +36,31 @@ def voice(rng: np.random.Generator, seconds: float, sample_rate: int) -> Float:
         made += np.exp(-0.5 * distance**2) * np.sin(k * phase) + 0.02 * np.sin(k * phase)
     syllables = np.clip(3.0 * np.sin(2 * np.pi * 1.7 * t + rng.random()), 0.0, 1.0)
     return (0.1 * made * syllables).astype(np.float32)
+
+
+def real_mixtures(
+    spec: ModelSpec, snrs_db: Sequence[float], n_frames: int
+) -> tuple[list[Mixture], Float]:
+    """The bundled voice in two real noises at each level, and what a spectral loss is told."""
+
+    def clip(name: str) -> Float:
+        sound, rate = soundfile.read(CLIPS / f"{name}.flac", dtype="float32")
+        return soxr.resample(sound, rate, spec.sample_rate)[: n_frames * spec.hop]
+
+    speech = clip("voice")
+    mixtures = []
+    for name in ("rain", "helicopter"):
+        noise = np.resize(clip(name), len(speech))
+        for snr_db in snrs_db:
+            noisy = mix(speech, noise, snr_db, spec.sample_rate)
+            mixtures.append(Mixture(noisy, speech, snr_db))
+    return mixtures, make_batch(mixtures, spec).spectra
+
+
+def powers(spectra: Float, spec: ModelSpec) -> tuple[Float, Float]:
+    """Noisy and clean, (…, n_bins + 1), of what a spectral loss is told."""
+    n = spec.n_bins + 1
+    return spectra[..., :n] ** 2, spectra[..., n : 2 * n] ** 2
 
 
 def dataset_command(*given: str) -> str:

@@ -1,24 +1,18 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import soundfile
 import soxr
 from keras import ops
 from pystoi import stoi
 
-import app
 from engine.stft import istft
 from engine.stft import stft as transform
-from training.batches import make_batch
+from tests.training.conftest import powers, real_mixtures
 from training.intelligibility import Intelligibility, thirds
-from training.mixing import Mixture, mix
 from training.settings import CLASSIC, FULLBAND
 
 SPEC, RATE, N = FULLBAND, FULLBAND.sample_rate, FULLBAND.n_bins + 1
-CLIPS = Path(app.__file__).parent / "clips"
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +22,7 @@ def understood():
 
 @pytest.fixture(scope="module")
 def heard():
-    """Real speech in two real noises at three levels each, and what the loss is told of it."""
-    voice, rain, helicopter = (clip(name) for name in ("voice", "rain", "helicopter"))
-    mixtures = []
-    for noise in (rain, helicopter):
-        noise = np.resize(noise, len(voice))
-        for snr_db in (-5.0, 5.0, 15.0):
-            mixtures.append(Mixture(mix(voice, noise, snr_db, RATE), voice, snr_db))
-    return mixtures, make_batch(mixtures, SPEC).spectra
-
-
-def clip(name):
-    sound, rate = soundfile.read(CLIPS / f"{name}.flac", dtype="float32")
-    return soxr.resample(sound, rate, RATE)[: 600 * SPEC.hop]
-
-
-def powers(spectra):
-    return spectra[..., :N] ** 2, spectra[..., N : 2 * N] ** 2
+    return real_mixtures(SPEC, snrs_db=(-5.0, 5.0, 15.0), n_frames=600)
 
 
 def estoi(clean, processed):
@@ -52,7 +30,7 @@ def estoi(clean, processed):
 
 
 def test_clean_speech_is_understood(understood, heard):
-    _, clean = powers(heard[1])
+    _, clean = powers(heard[1], SPEC)
     assert np.asarray(understood(clean, clean)).min() > 0.95
     # Loudness does not matter: 10 dB less of all, well over what counts as nothing.
     assert np.asarray(understood(np.float32(0.1) * clean, clean)).min() > 0.9
@@ -60,7 +38,7 @@ def test_clean_speech_is_understood(understood, heard):
 
 def test_it_follows_estoi(understood, heard):
     mixtures, spectra = heard
-    noisy, clean = powers(spectra)
+    noisy, clean = powers(spectra, SPEC)
     ideal = np.sqrt(np.minimum(1.0, clean / np.maximum(noisy, 1e-12)))
     found, wanted = [], []
     for exponent in (0.0, 0.3, 1.0):
@@ -76,7 +54,7 @@ def test_it_follows_estoi(understood, heard):
 
 
 def test_clips_without_a_voice_and_short_ones_have_a_number(understood, heard):
-    noisy, clean = powers(heard[1])
+    noisy, clean = powers(heard[1], SPEC)
     assert not np.asarray(understood(noisy, 0.0 * clean)).any()
     # Shorter than a segment: one segment.
     speaking = slice(200, 220)
@@ -85,7 +63,7 @@ def test_clips_without_a_voice_and_short_ones_have_a_number(understood, heard):
 
 
 def test_pauses_count_nothing(understood, heard):
-    _, clean = powers(heard[1])
+    _, clean = powers(heard[1], SPEC)
     wanted = clean[:1, :100].copy()
     wanted[:, 30:60] *= np.float32(1e-6)
     found = wanted.copy()

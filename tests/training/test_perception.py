@@ -1,23 +1,17 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import soundfile
 import soxr
 from keras import ops
 from pesq import pesq
 
-import app
 from engine.stft import istft, stft
-from training.batches import make_batch
-from training.mixing import Mixture, mix
+from tests.training.conftest import powers, real_mixtures
 from training.perception import Disturbance, bands
 from training.settings import CLASSIC, FULLBAND
 
 RATE, N = CLASSIC.sample_rate, CLASSIC.n_bins + 1
-CLIPS = Path(app.__file__).parent / "clips"
 
 
 @pytest.fixture(scope="module")
@@ -27,39 +21,22 @@ def disturbance():
 
 @pytest.fixture(scope="module")
 def heard():
-    """Real speech in two real noises at two levels each, and what the loss is told of it."""
-    voice, rain, helicopter = (clip(name) for name in ("voice", "rain", "helicopter"))
-    mixtures = []
-    for noise in (rain, helicopter):
-        noise = np.resize(noise, len(voice))
-        for snr_db in (0.0, 15.0):
-            noisy = mix(voice, noise, snr_db, RATE)
-            mixtures.append(Mixture(noisy, voice, snr_db))
-    return mixtures, make_batch(mixtures, CLASSIC).spectra
-
-
-def clip(name):
-    sound, rate = soundfile.read(CLIPS / f"{name}.flac", dtype="float32")
-    return soxr.resample(sound, rate, RATE)[: 192 * CLASSIC.hop]
+    return real_mixtures(CLASSIC, snrs_db=(0.0, 15.0), n_frames=192)
 
 
 def at_8k(sound):
     return soxr.resample(sound, RATE, 8000)
 
 
-def powers(spectra):
-    return spectra[..., :N] ** 2, spectra[..., N : 2 * N] ** 2
-
-
 def test_clean_speech_disturbs_nobody(disturbance, heard):
-    _, clean = powers(heard[1])
+    _, clean = powers(heard[1], CLASSIC)
     # A root of 1e-6 keeps the slope finite: 0.1 · 17 Bark · 0.001 and the asymmetric part.
     assert np.asarray(disturbance(clean, clean)).max() < 0.01
 
 
 def test_it_falls_as_pesq_rises(disturbance, heard):
     mixtures, spectra = heard
-    noisy, clean = powers(spectra)
+    noisy, clean = powers(spectra, CLASSIC)
     ideal = np.sqrt(np.minimum(1.0, clean / np.maximum(noisy, 1e-12)))[..., : CLASSIC.n_bins]
     found, scores = [], []
     for exponent in (0.0, 0.5, 1.0):
@@ -80,7 +57,7 @@ def test_it_falls_as_pesq_rises(disturbance, heard):
 
 
 def test_what_is_added_disturbs_more_than_what_is_lost(disturbance, heard):
-    _, clean = powers(heard[1])
+    _, clean = powers(heard[1], CLASSIC)
     factor = np.float32(10.0)  # 10 dB in every third bin, so that no overall level is forgiven
     third = np.where(np.arange(N) % 60 < 20, factor, np.float32(1.0))
     added, lost = disturbance(clean * third, clean), disturbance(clean / third, clean)
