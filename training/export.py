@@ -233,8 +233,7 @@ def export_run(folder: Path, path: Path, int8: bool = False, **changes: Any) -> 
     except OSError as error:
         raise TrainingError(f"{folder} is not a run with a checkpoint: {error}") from error
     spec = replace(ModelSpec(**told["spec"]), **changes)
-    hours = int(weights["step"]) * told["frames_per_step"] * spec.hop_s / 3600.0
-    training = told["training"] | {"steps": int(weights["step"]), "hours_seen": round(hours, 1)}
+    training = told["training"] | behind(told, int(weights["step"]))
     if not int8:
         return export(weights, spec, path, levels, training)
     whole = path.with_suffix(".float32")
@@ -243,6 +242,22 @@ def export_run(folder: Path, path: Path, int8: bool = False, **changes: Any) -> 
     finally:
         whole.unlink(missing_ok=True)
     return path
+
+
+def behind(told: Mapping[str, Any], step: int) -> dict[str, float]:
+    """Updates, and hours of sound heard, behind a run's weights.
+
+    Those behind what it began with (``--start``) count too.
+
+    Parameters
+    ----------
+    told : what ``run.json`` holds
+    step : of the checkpoint
+    """
+    hop_s = told["spec"]["hop"] / told["spec"]["sample_rate"]
+    before = told.get("before", {})
+    hours = step * told["frames_per_step"] * hop_s / 3600.0 + before.get("hours_seen", 0.0)
+    return {"steps": step + before.get("steps", 0), "hours_seen": round(hours, 1)}
 
 
 def describe(path: Path, spec: ModelSpec) -> None:

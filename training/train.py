@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
-STATE, BEST = "state.npz", "checkpoint.npz"
+STATE, BEST, TOLD = "state.npz", "checkpoint.npz", "run.json"
 """Names in the run's folder: what resuming takes, and what is exported."""
 
 LEVELS = 4000
@@ -179,16 +179,19 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     else:  # they are among its weights
         mean_db, deviation_db = np.zeros((2, chosen.model.n_bins), np.float32)
     learner = _learner(chosen, preset, objective, (mean_db, deviation_db), strategy)
+    before: dict[str, float] = {}
     if state is not None:
+        before = _told_of(chosen.out).get("before", {})
         learner.restore(state)
         log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
     elif chosen.start is not None:
-        learner.begin_with(_beginning(chosen.start))
+        weights_before, before = _beginning(chosen.start)
+        learner.begin_with(weights_before)
     validation = [held_out[k] for k in range(chosen.run.validation_batches)]
     if not is_first:
         _learn(learner, learnt, validation, progress, chosen, _Leaving(chosen, None, None))
         return
-    _describe_run(chosen, data, validation[0])
+    _describe_run(chosen, data, validation[0], before)
     catalogue = chosen.catalogue or chosen.out / CATALOGUE
     with closing(Register(catalogue, chosen.out, chosen.model, speech, noise)) as register:
         register.resume(progress.checkpoint)
@@ -596,13 +599,29 @@ def _total(losses: Any) -> float:
     return float(np.ravel(losses)[0])
 
 
-def _beginning(start: Path) -> dict[str, np.ndarray]:
-    """Weights to begin with, of a run or of a model file; raises TrainingError or ModelError."""
+def _beginning(start: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Weights to begin with, of a run or of a model file, and what is ``export.behind`` them.
+
+    Raises TrainingError or ModelError.
+    """
+    from training.export import behind
+
     if start.suffix == ".onnx":
+        from engine.network import Network
         from training.graph_weights import weights_in
 
-        return weights_in(start)
-    return _arrays(start / BEST)
+        told = Network(start, provider="cpu").spec.training
+        return weights_in(start), {n: told[n] for n in ("steps", "hours_seen") if n in told}
+    weights, told = _arrays(start / BEST), _told_of(start)
+    return weights, behind(told, int(weights["step"])) if told else {}
+
+
+def _told_of(run: Path) -> dict[str, Any]:
+    """What a run wrote of itself; nothing where that is missing."""
+    try:
+        return dict(json.loads((run / TOLD).read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -721,7 +740,9 @@ def _from_folders(chosen: Settings) -> tuple[Side, Side]:
     return (speech[0], noise[0], rooms[0]), (speech[1], noise[1], rooms[1])
 
 
-def _describe_run(chosen: Settings, data: dict[str, Any], held_out: Batch) -> None:
+def _describe_run(
+    chosen: Settings, data: dict[str, Any], held_out: Batch, before: dict[str, float]
+) -> None:
     """Leave beside the checkpoint what repeating it and exporting it take."""
     training = data | {
         "preset": chosen.preset,
@@ -733,11 +754,12 @@ def _describe_run(chosen: Settings, data: dict[str, Any], held_out: Batch) -> No
         "spec": asdict(chosen.model),
         "training": training,
         "frames_per_step": chosen.batch.clips * chosen.batch.frames,
+        "before": before,
     }
     # Enough to compare a model file on; a card's batches are hundreds of megabytes.
     clips = max(1, LEVELS // held_out.noisy_db.shape[1])
     np.save(chosen.out / "levels.npy", as_array(held_out.heard[:clips]))
-    replace_file(chosen.out / "run.json", json.dumps(told, indent=1).encode())
+    replace_file(chosen.out / TOLD, json.dumps(told, indent=1).encode())
     replace_file(chosen.out / settings.FILE, settings.to_toml(chosen).encode())
 
 

@@ -135,6 +135,9 @@ def test_a_run_is_repeated_from_its_settings_or_gone_on_from_its_weights(folders
     more = ("--steps=2", "--rate=0", "--seed=2", f"--start={first}", "--clean=0.5")
     train.run(arguments(folders, second, *more), ignore)
     wanted, found = (arrays(run / "checkpoint.npz") for run in (first, second))
+    told = [Network(run / "classic.onnx", provider="cpu").spec.training for run in (first, second)]
+    assert (told[0]["steps"], told[1]["steps"]) == (4, 4 + 2)
+    assert told[1]["hours_seen"] >= told[0]["hours_seen"]
     for name in set(wanted) - {"step"}:
         # An average of equal weights is theirs but for the rounding of its sum.
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6, err_msg=name)
@@ -147,6 +150,10 @@ def test_a_run_goes_on_from_a_model_file(folders, tmp_path):
     more = ("--steps=2", "--rate=0", "--seed=2", f"--start={model}")
     train.run(arguments(folders, second, *more), ignore)
     wanted, found = (arrays(run / "checkpoint.npz") for run in (first, second))
+    assert Network(second / "classic.onnx", provider="cpu").spec.training["steps"] == 4 + 2
+    train.run(arguments(folders, second, *more, "--steps=3", "--resume"), ignore)
+    # Resumed, it still knows what it began with.
+    assert json.loads((second / "run.json").read_text())["before"]["steps"] == 4
     for name in set(wanted) - {"step"}:
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6, err_msg=name)
 
