@@ -150,6 +150,40 @@ def siren(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
     return made if made.any() else tone(rng, 400.0, n_samples, sample_rate)
 
 
+def bells(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
+    """Struck metal, glass and china, from a church's bell to cutlery: partials that ring on.
+
+    Their ratios are a bell's (Fletcher & Rossing, "The Physics of Musical Instruments"), more
+    or less out of tune; high ones die away first.
+    """
+    made = np.zeros(n_samples, np.float32)
+    ring_s = 10.0 ** rng.uniform(-1.5, 0.5)
+    length = min(n_samples, int(7.0 * ring_s * sample_rate) + 1)
+    t = np.arange(length, dtype=np.float32) / np.float32(sample_rate)
+    ratios = np.array([0.5, 1.0, 1.2, 1.5, 2.0, 2.5, 2.7, 3.0, 4.0, 5.3, 6.7, 8.1])
+    ratios *= np.exp2(rng.normal(0.0, rng.uniform(0.0, 0.3), len(ratios)))
+    levels = rng.uniform(0.1, 1.0, len(ratios))
+    rings = []
+    for _ in range(int(rng.integers(1, 5))):
+        # The shorter it rings, the smaller it is: 0.15…0.7 kHz for bells, 1…5 kHz for forks.
+        pitch_hz = rng.uniform(150.0, 700.0) * (3.0 / ring_s) ** 0.43
+        sound = np.zeros(length, np.float32)
+        for ratio, level in zip(ratios, levels, strict=True):
+            hz = ratio * pitch_hz
+            if hz < 0.45 * sample_rate:
+                turns = np.float32(2.0 * np.pi * hz) * t + np.float32(2.0 * np.pi * rng.random())
+                decay = np.exp(t * np.float32(-(ratio ** rng.uniform(0.2, 1.0)) / ring_s))
+                sound += np.float32(level) * np.sin(turns) * decay
+        rings.append(sound * np.minimum(t / np.float32(0.001), 1.0))
+    gap_s = rng.uniform(0.3, 3.0) * max(0.1, min(1.0, ring_s))
+    start = int(min(gap_s, 0.5 * n_samples / sample_rate) * rng.random() * sample_rate)
+    while start < n_samples:
+        ring = rings[int(rng.integers(len(rings)))][: n_samples - start]
+        made[start : start + len(ring)] += np.float32(10.0 ** rng.normal(0.0, 0.2)) * ring
+        start += 1 + int(gap_s * rng.uniform(0.6, 1.4) * sample_rate)
+    return made
+
+
 def calls(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Float:
     """Animals, hinges, brakes: short rough sounds with a gliding pitch, some in a row."""
     made = np.zeros(n_samples, np.float32)
@@ -211,6 +245,7 @@ SYNTHETIC: Sequence[Callable[[np.random.Generator, int, int], Float]] = (
     bangs,
     beeps,
     siren,
+    bells,
     calls,
     music,
     wind,

@@ -9,6 +9,7 @@ from tests.training.conftest import voice
 from training.noises import (
     SYNTHETIC,
     beeps,
+    bells,
     calls,
     drifting,
     events,
@@ -138,3 +139,15 @@ def test_a_siren_is_a_tone(rng):
         # A quarter of the bins hold nearly everything; of noise they would hold 60 %.
         quarter = power.shape[1] // 4
         assert np.median(loud[:, -quarter:].sum(axis=1) / loud.sum(axis=1)) > 0.95
+
+
+def test_bells_are_few_tones_that_start_at_once_and_die_away():
+    sudden = 0
+    for seed in range(8):
+        made = bells(np.random.default_rng(seed), 2 * RATE, RATE)
+        power = np.sort(np.abs(np.fft.rfft(made * np.hanning(len(made)))) ** 2)
+        assert power[-len(power) // 5 :].sum() > 0.95 * power.sum()
+        level = np.mean(made[:22_000].reshape(-1, 220) ** 2, axis=1)  # of every 20 ms
+        change_db = np.diff(10.0 * np.log10(level + 1e-4 * level.max()))
+        sudden += change_db.max() > -2.0 * change_db.min()
+    assert sudden >= 7
