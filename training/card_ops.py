@@ -14,6 +14,9 @@ import torch
 
 from training.accelerated import device, has_tiles
 
+_TILES = has_tiles()
+"""Asked within a loss, it would be compiled in pieces: three for each convolution."""
+
 
 def convert_to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Where the card computes."""
@@ -87,7 +90,7 @@ def conv(a: torch.Tensor, kernel: torch.Tensor, padding: str) -> torch.Tensor:
 
     Processors with tiles round to 8 bits of mantissa, and answer so: three times as fast.
     """
-    kind = torch.bfloat16 if not a.is_cuda and has_tiles() else a.dtype
+    kind = torch.bfloat16 if not a.is_cuda and _TILES else a.dtype
     moved = torch.nn.functional.conv2d(
         a.permute(0, 3, 1, 2).to(kind), kernel.permute(3, 2, 0, 1).to(kind), padding=padding
     )
