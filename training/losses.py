@@ -20,6 +20,10 @@ from training.perception import Disturbance, constant
 
 _VOICED = 0.01
 """Mean power of a clip in which somebody speaks, at an active level of 1."""
+_PAUSE = 3e-4
+"""Power of a frame, 40 dB under a voice's at its active level: nobody speaks there."""
+_UNHEARD = 1e-8
+"""Power of a bin that counts as silence: of all of them together, some 60 dB under a voice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,9 @@ class Weights:
     """Likewise of its score of what is heard behind the voice [1/point]."""
     intelligibility: float = 0.0
     """Of ESTOI, about, ``intelligibility.Intelligibility`` [1 / whole scale]."""
+    pauses: float = 0.0
+    """Of what is louder in pauses than the clean sound there [1/dB], the mean over all frames and
+    bins. Compressed errors of what is faint are small, but nothing covers it there."""
     asked: int = 4
     """Clips of a batch, its first, of which DNSMOS is asked: on processors it takes longer than
     all else together."""
@@ -126,6 +133,8 @@ class SpectralLoss:
             loss = loss + w.disturbance * self.disturbance(made**2, clean**2)
         if self.intelligibility is not None:
             loss = loss - w.intelligibility * self.intelligibility(made**2, clean**2)
+        if w.pauses:
+            loss = loss + w.pauses * left_in_pauses_db(made**2, clean**2)
         return loss
 
     def _filtered(self, low: Any, taps: Any, gain: Any) -> tuple[Any, Any]:
@@ -167,6 +176,18 @@ def spectral_loss(
     disturbance = Disturbance(spec) if weights.disturbance else None
     understood = Intelligibility(spec) if weights.intelligibility else None
     return SpectralLoss(spec.n_bins, weights, disturbance, filtered, understood)
+
+
+def left_in_pauses_db(estimate: Any, clean: Any) -> Any:
+    """What is louder in pauses than the clean sound there [dB]: (batch,), at least 0.
+
+    estimate, clean : powers (batch, time, bins), scaled as in ``batches.Batch``; the mean over
+    all bins and frames, those with a voice counting 0
+    """
+    above = ops.log(estimate + _UNHEARD) - ops.log(clean + _UNHEARD)
+    above = ops.mean(ops.maximum(above, 0.0), axis=-1)
+    pause = ops.sum(clean, axis=-1) < _PAUSE
+    return (10.0 / 2.302585) * ops.mean(ops.where(pause, above, 0.0 * above), axis=-1)
 
 
 class LevelLoss:

@@ -13,7 +13,15 @@ from engine.stft import istft, stft
 from tests.estimators import Filtering, Steady
 from tests.training.conftest import voice
 from training.batches import make_batch
-from training.losses import LevelLoss, SpectralLoss, WaveLoss, Weights, ratio_db, spectral_loss
+from training.losses import (
+    LevelLoss,
+    SpectralLoss,
+    WaveLoss,
+    Weights,
+    left_in_pauses_db,
+    ratio_db,
+    spectral_loss,
+)
 from training.mixing import Mixture
 from training.settings import FULLBAND
 
@@ -130,6 +138,28 @@ def test_eaten_speech_costs_more_than_noise_left_over(rng):
     )
 
 
+def test_what_is_left_in_pauses_counts_in_db():
+    clean, noise = np.ones((1, 4, 10), np.float32), np.full((1, 4, 10), 0.01, np.float32)
+    clean[:, 2:] = 1e-8  # half of the time nobody speaks: 90 dB down
+    loud = float(left_in_pauses_db(clean + noise, clean)[0])
+    softer = float(left_in_pauses_db(clean + 0.01 * noise, clean)[0])
+    assert loud - softer == pytest.approx(0.5 * 20.0, abs=0.05)
+    # No more than silent, nothing where the clean sound itself is, nothing under a voice.
+    assert float(left_in_pauses_db(0.0 * noise, clean)[0]) == 0.0
+    assert float(left_in_pauses_db(clean, clean)[0]) == 0.0
+    assert float(left_in_pauses_db(clean + noise, 1.0 + 0.0 * clean)[0]) == 0.0
+
+
+def test_pauses_cost_their_share_of_the_loss(scene):
+    clean, _ = scene
+    clean = clean * np.array([1.0, 1e-6])[np.arange(10) // 5][None, :, None]
+    told = spectra(clean + 0.1, clean)
+    excess_db = left_in_pauses_db(told[..., :ALL] ** 2, told[..., ALL : 2 * ALL] ** 2)
+    found = value(told, 1.0, pauses=0.5) - value(told, 1.0)
+    assert np.min(excess_db) > 10.0
+    np.testing.assert_allclose(found, 0.5 * np.asarray(excess_db), rtol=1e-3)
+
+
 def test_tensorflow_s_numpy_does_where_keras_has_no_operations(scene, monkeypatch):
     """Keras 2.14 comes with a TensorFlow that has the same operations under this name."""
     from tensorflow.experimental import numpy as operations
@@ -137,9 +167,9 @@ def test_tensorflow_s_numpy_does_where_keras_has_no_operations(scene, monkeypatc
     import training.losses
 
     _, told = scene
-    wanted = value(told, 0.4)
+    wanted = value(told, 0.4, pauses=1.0)
     monkeypatch.setattr(training.losses, "ops", operations)
-    found = value(told, 0.4)
+    found = value(told, 0.4, pauses=1.0)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
@@ -150,7 +180,7 @@ def test_slope_is_finite_where_nothing_is_heard():
     told = tf.zeros((1, 3, 3 * ALL))
     gain = tf.Variable(tf.zeros((1, 3, N_BINS)))
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(SpectralLoss(N_BINS)(told, gain))
+        loss = tf.reduce_sum(SpectralLoss(N_BINS, Weights(pauses=1.0))(told, gain))
     assert np.isfinite(tape.gradient(loss, gain).numpy()).all()
 
 
