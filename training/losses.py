@@ -48,6 +48,8 @@ class Weights:
     """Of the overall score that DNSMOS would give, ``opinion.Opinion`` [1/point]."""
     background: float = 0.0
     """Likewise of its score of what is heard behind the voice [1/point]."""
+    p808: float = 0.0
+    """Likewise of the score of its older network, P.808 [1/point]."""
     intelligibility: float = 0.0
     """Of ESTOI, about, ``intelligibility.Intelligibility`` [1 / whole scale]."""
     pauses: float = 0.0
@@ -65,7 +67,7 @@ class Weights:
     @property
     def asks(self) -> bool:
         """Whether DNSMOS is asked."""
-        return self.opinion != 0.0 or self.background != 0.0
+        return any((self.opinion, self.background, self.p808))
 
 
 class SpectralLoss:
@@ -224,13 +226,14 @@ class WaveLoss:
     ) -> None:
         if spec.n_fft % spec.hop:
             raise TrainingError(
-                "the losses si_sdr, opinion and background need a hop that divides n_fft, "
+                "the losses si_sdr, opinion, background and p808 need a hop that divides n_fft, "
                 f"found {spec.hop} and {spec.n_fft}"
             )
         self.spec = spec
         self.filtered = filtered
         self.spectral = spectral_loss(spec, weights, filtered)
-        self.opinion = Opinion(spec.sample_rate) if self.spectral.weights.asks else None
+        weights = self.spectral.weights
+        self.opinion = Opinion(spec.sample_rate, bool(weights.p808)) if weights.asks else None
         self.inverse = constant(_inverse_transform(spec))
         self.__name__ = "wave_loss"
 
@@ -244,8 +247,10 @@ class WaveLoss:
         if self.opinion is not None:
             asked = weights.asked
             heard = ops.reshape(found[:asked], (-1, found.shape[1] * found.shape[2]))
-            _, background, overall = self.opinion(heard)
-            score = weights.background * background + weights.opinion * overall
+            scores = self.opinion(heard)
+            score = weights.background * scores.background + weights.opinion * scores.overall
+            if scores.p808 is not None:
+                score = score + weights.p808 * scores.p808
             # Nobody was asked how good nothing sounds.
             voiced = _mean_of_clip(wanted[:asked] ** 2) > _VOICED
             score = ops.where(voiced, score, 0.0 * score)

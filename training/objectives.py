@@ -51,7 +51,7 @@ class Objective:
         if self.waves:
             if batch.waves is None:
                 raise TrainingError(
-                    "the losses si_sdr, opinion and background need batches with waves"
+                    "the losses si_sdr, opinion, background and p808 need batches with waves"
                 )
             told.append(batch.waves)
         whole = told[0] if len(told) == 1 else beside(told)

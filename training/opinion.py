@@ -1,17 +1,19 @@
 """What listeners would say of a sound, after DNSMOS, as a loss.
 
-DNSMOS P.835 (Reddy et al. 2022, arXiv:2110.01763) was trained on people's ratings of noise
-suppressors. Its network comes with the package ``speechmos`` (MIT licence); here it is put
-together again of Keras's operations, so that a gain can be followed back through it. A score
-that is learnt for can be flattered: the other parts of the loss hold it to the clean speech,
-and what is gained must show in scores that were not learnt for.
+DNSMOS P.835 (Reddy et al. 2022, arXiv:2110.01763) and P.808 (Reddy et al. 2021,
+arXiv:2010.15258) were trained on people's ratings of noise suppressors. Their networks come with
+the package ``speechmos`` (MIT licence); here they are put together again of Keras's operations,
+so that a gain can be followed back through them. A score that is learnt for can be flattered:
+the other parts of the loss hold it to the clean speech, and what is gained must show in scores
+that were not learnt for.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,56 +34,68 @@ _SCALES = (
 )
 """Its authors' polynomials from the network's answers, signal, background and overall, to the
 scale of listeners."""
-_POOLED = (3, 4, 5)
+_POOLED, _P808_POOLED = (3, 4, 5), (0, 1, 3)
 """Convolutions that a pooling follows."""
+_P808_FRAME, _P808_BANDS, _P808_RANGE_DB = 2 * _HOP + 1, 120, 80.0
+"""Of P.808: samples, mel bands, and how far under the loudest band of a clip it hears."""
+
+
+class Scores(NamedTuple):
+    """What DNSMOS gives each clip: (batch,), 1…5."""
+
+    signal: Any
+    """Of the voice (SIG)."""
+    background: Any
+    """Of what is heard behind it (BAK)."""
+    overall: Any
+    """Of both (OVRL)."""
+    p808: Any = None
+    """Of P.808's single question, where it is asked."""
 
 
 class Opinion:
-    """DNSMOS's scores: ``opinion(sound)``, (batch, samples) to three of (batch,), 1…5.
-
-    Of the voice (SIG), of what is heard behind it (BAK) and of all of it (OVRL).
+    """DNSMOS's scores: ``opinion(sound)``, (batch, samples) to ``Scores``.
 
     Parameters
     ----------
     sample_rate : of the sound [Hz]; speech has an RMS of 1 in it
+    p808 : whether to ask P.808's network too
 
     Raises
     ------
     engine.errors.TrainingError : the rate has no whole blocks of it, or Keras is older than 3
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, p808: bool = False) -> None:
         if not hasattr(ops, "conv"):
             raise TrainingError("the loss opinion needs Keras 3")
         self._block, weights = resampling(sample_rate)
         self._resampling = ops.convert_to_tensor(weights)
-        constants = _constants()
+        constants = _constants("sig_bak_ovr")
         real, imaginary = (constants[f"time2freq/stft-{k}/kernel:0"] for k in ("real", "imag"))
         transform = np.concatenate([real[..., 0], imaginary[..., 0]]).T  # (320, 2 · 161)
         self._transform = ops.convert_to_tensor(transform)
         self._least = float(constants["mos_estimator_logpow/Maximum/x:0"])
         self._ratio = float(constants["mos_estimator_logpow/truediv/y:0"])
-        self._convolutions = [
-            tuple(
-                ops.convert_to_tensor(array)
-                for array in (
-                    constants[f"{name}/kernel:0"].transpose(2, 3, 1, 0),
-                    constants[f"{name}/bias:0"],
-                )
-            )
-            for name in ("conv2d", *(f"conv2d_{k}" for k in range(1, 7)))
-        ]
-        where = "mos_estimator_logpow/{}/{}/ReadVariableOp/resource:0"
-        self._dense = [
-            tuple(
-                ops.convert_to_tensor(constants[where.format(name, kind)])
-                for kind in ("MatMul", "BiasAdd")
-            )
-            for name in ("dense", "dense_1", "dense_3")
-        ]
+        names = ["conv2d", *(f"conv2d_{k}" for k in range(1, 7))]
+        dense = [f"mos_estimator_logpow/{name}" for name in ("dense", "dense_1", "dense_3")]
+        self._network = _Network(constants, names, dense, _POOLED)
+        self._p808 = _P808() if p808 else None
 
-    def __call__(self, sound: Any) -> tuple[Any, Any, Any]:
-        return self._judged(_LEVEL * self._resampled(ops.convert_to_tensor(sound)))
+    def __call__(self, sound: Any) -> Scores:
+        heard = _LEVEL * self._resampled(ops.convert_to_tensor(sound))
+        n = heard.shape[1] // _HOP
+        hops = ops.reshape(heard[:, : n * _HOP], (-1, n, _HOP))
+        frames = ops.concatenate([hops[:, :-1], hops[:, 1:]], axis=-1)
+        power = _power(ops.matmul(frames, self._transform))
+        seen = ops.log(ops.maximum(power, self._least)) / self._ratio
+        answers = self._network(seen)
+        signal, background, overall = (
+            square * answers[:, k] ** 2 + linear * answers[:, k] + constant
+            for k, (square, linear, constant) in enumerate(_SCALES)
+        )
+        p808 = self._p808(hops) if self._p808 is not None else None
+        return Scores(signal, background, overall, p808)
 
     def _resampled(self, sound: Any) -> Any:
         """At DNSMOS's rate; what is left over at the end is dropped."""
@@ -94,30 +108,90 @@ class Opinion:
         heard = ops.concatenate([before, blocks, after], axis=-1)
         return ops.reshape(ops.matmul(heard, self._resampling), (-1, n * self._resampling.shape[1]))
 
-    def _judged(self, sound: Any) -> tuple[Any, Any, Any]:
-        """Scores of sound at 16 kHz: (batch,) each."""
-        n = sound.shape[1] // _HOP
-        hops = ops.reshape(sound[:, : n * _HOP], (-1, n, _HOP))
-        frames = ops.concatenate([hops[:, :-1], hops[:, 1:]], axis=-1)
-        spectrum = ops.matmul(frames, self._transform) ** 2
-        bins = self._transform.shape[1] // 2
-        power = spectrum[..., :bins] + spectrum[..., bins:]
-        seen = ops.log(ops.maximum(power, self._least))[..., None] / self._ratio
+
+class _P808:
+    """The network of P.808: levels of mel bands under the loudest one of a clip."""
+
+    def __init__(self) -> None:
+        from librosa.filters import mel
+
+        n = _P808_FRAME
+        window = 0.5 - 0.5 * np.cos(2.0 * np.pi / n * np.arange(n))
+        angle = 2.0 * np.pi / n * np.outer(np.arange(n), np.arange(n // 2 + 1))
+        transform = window[:, None] * np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+        self._transform = ops.convert_to_tensor(transform.astype(np.float32))
+        bands = mel(sr=_RATE, n_fft=n, n_mels=_P808_BANDS)
+        self._bands = ops.convert_to_tensor(bands.T.astype(np.float32))
+        where = "mos_estimator_small_1"
+        names = [f"conv2d_{k}" for k in range(5, 10)]
+        dense = [f"{where}/dense_{k}" for k in range(3, 6)]
+        self._network = _Network(_constants("model_v8"), names, dense, _P808_POOLED)
+
+    def __call__(self, hops: Any) -> Any:
+        frames = ops.concatenate([hops[:, :-2], hops[:, 1:-1], hops[:, 2:, :1]], axis=-1)
+        power = ops.matmul(_power(ops.matmul(frames, self._transform)), self._bands)
+        level_db = (10.0 / 2.302585) * ops.log(ops.maximum(power, 1e-10))
+        level_db = level_db - ops.max(ops.max(level_db, axis=2), axis=1)[:, None, None]
+        half = 0.5 * _P808_RANGE_DB
+        return self._network((ops.maximum(level_db, -_P808_RANGE_DB) + half) / half)[:, 0]
+
+
+class _Network:
+    """Convolutions of 3 × 3, the largest of each channel, and dense layers.
+
+    ``network(seen)``: (batch, frames, bands) to (batch, scores).
+
+    Parameters
+    ----------
+    constants : as of ``_constants``
+    convolutions, dense : their names there, in order
+    pooled : which convolutions a pooling follows
+    """
+
+    def __init__(
+        self,
+        constants: dict[str, np.ndarray],
+        convolutions: Sequence[str],
+        dense: Sequence[str],
+        pooled: Sequence[int],
+    ) -> None:
+        tensor = ops.convert_to_tensor
+        self._pooled = pooled
+        self._convolutions = [
+            (
+                tensor(constants[f"{name}/kernel:0"].transpose(2, 3, 1, 0)),
+                tensor(constants[f"{name}/bias:0"]),
+            )
+            for name in convolutions
+        ]
+        self._dense = [
+            tuple(
+                tensor(constants[f"{name}/{kind}/ReadVariableOp/resource:0"])
+                for kind in ("MatMul", "BiasAdd")
+            )
+            for name in dense
+        ]
+
+    def __call__(self, seen: Any) -> Any:
+        seen = seen[..., None]
         for k, (kernel, bias) in enumerate(self._convolutions):
             made = ops.conv(seen, kernel, padding="same")
             seen = ops.relu(made + ops.cast(bias, made.dtype))
-            if k in _POOLED:
+            if k in self._pooled:
                 seen = ops.max_pool(seen, 2, padding="valid")
         seen = ops.cast(ops.max(ops.max(seen, axis=2), axis=1), self._dense[0][0].dtype)
         for k, (weight, bias) in enumerate(self._dense):
             seen = ops.matmul(seen, weight) + bias
             if k < len(self._dense) - 1:
                 seen = ops.relu(seen)
-        signal, background, overall = (
-            square * seen[:, k] ** 2 + linear * seen[:, k] + constant
-            for k, (square, linear, constant) in enumerate(_SCALES)
-        )
-        return signal, background, overall
+        return seen
+
+
+def _power(spectrum: Any) -> Any:
+    """Of real parts and as many imaginary ones after them: (…, 2 · n) to (…, n)."""
+    bins = spectrum.shape[-1] // 2
+    squared = spectrum**2
+    return squared[..., :bins] + squared[..., bins:]
 
 
 def resampling(sample_rate: int) -> tuple[int, Float]:
@@ -145,12 +219,12 @@ def resampling(sample_rate: int) -> tuple[int, Float]:
     return block, (cut * np.sinc(cut * apart) * window).astype(np.float32)
 
 
-def _constants() -> dict[str, np.ndarray]:
-    """What the network of DNSMOS has learnt, by its names there."""
+def _constants(name: str) -> dict[str, np.ndarray]:
+    """What a network of DNSMOS has learnt, by its names there."""
     import onnx
     import speechmos
     from onnx import numpy_helper
 
-    path = Path(speechmos.__file__).parent / "dnsmos_models" / "sig_bak_ovr.onnx"
+    path = Path(speechmos.__file__).parent / "dnsmos_models" / f"{name}.onnx"
     graph = onnx.load(str(path)).graph
     return {one.name: numpy_helper.to_array(one) for one in graph.initializer}

@@ -706,7 +706,7 @@ def _ready(
 
     if waves:
         raise TrainingError(
-            f"{path}: holds no samples, which loss.si_sdr, opinion and background need: "
+            f"{path}: holds no samples, which loss.si_sdr, opinion, background and p808 need: "
             "use layout pcm"
         )
     if chosen.model.phase_bins:

@@ -72,7 +72,8 @@ def test_a_filter_learns_from_spectra(rng):
 HEARD = {
     "plain": Weights(),
     "si_sdr": Weights(si_sdr=1.0),
-    "opinion": Weights(opinion=2.0, background=1.0),
+    "opinion": Weights(opinion=2.0, background=1.0, p808=1.0),
+    "pauses": Weights(pauses=1.0),
     "intelligibility": Weights(intelligibility=10.0),
 }
 
