@@ -24,7 +24,7 @@ import torch
 from engine.spec import ModelSpec
 from engine.stft import Float, advance, least_product, synthesis_window, window
 from training.batches import FAINT_DB, VOICE_DB, Batch
-from training.degradations import BANDS_HZ, NARROWER
+from training.degradations import BANDS_HZ, NARROWER, orders
 from training.mixing import FADE_S, LEVEL_FRAME_S, PAUSE_DB, PAUSE_UNDER_DB, Recipe, speech_chance
 from training.noises import STEADY_DB, SYNTHETIC
 from training.recordings import Collection, Recording
@@ -478,7 +478,7 @@ class CardMixer:
         on_telephone = rng.random(n) < recipe.telephone
         narrow = (rng.random(n) < recipe.band_limited) | on_telephone
         corner = np.where(on_telephone, rng.choice([3400.0, 3800.0], n), rng.choice(corners, n))
-        order = rng.integers(6, 25, n)
+        order = orders(rng, n)
         if on_telephone.any():
             rows = _on(np.flatnonzero(on_telephone), torch.int64)
             sound = heard[rows]
@@ -487,9 +487,8 @@ class CardMixer:
             heard[rows] = sound.sign() * law
         if narrow.any():
             rows = _on(np.flatnonzero(narrow), torch.int64)
-            response = _low_pass(
-                (self.hz / _on(corner[narrow])[:, None]).clamp(max=3.0), _on(order[narrow])[:, None]
-            )
+            ratio = self.hz / _on(corner[narrow])[:, None]
+            response = _low_pass(ratio, _on(order[narrow])[:, None])
             first, second = (self._irfft(self._rfft(s[rows]) * response) for s in (heard, wanted))
             gain = (0.99 / _peak(first)).clamp(max=1.0)[:, None]
             heard[rows], wanted[rows] = gain * first, gain * second
@@ -728,7 +727,8 @@ def _shelf(ratio: torch.Tensor, gain_db: torch.Tensor) -> torch.Tensor:
 
 
 def _low_pass(ratio: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    return 1.0 / (1.0 + ratio.clamp(max=30.0) ** (2.0 * order).clamp(max=48.0)).sqrt()
+    """As ``signals.low_pass``."""
+    return 1.0 / (1.0 + torch.minimum(ratio, 10.0 ** (15.0 / order)) ** (2.0 * order)).sqrt()
 
 
 def _generators(seed: Sequence[int]) -> tuple[np.random.Generator, torch.Generator]:

@@ -37,12 +37,18 @@ def band_limited(rng: np.random.Generator, heard: Float, wanted: Float, sample_r
     corners = [hz for hz in BANDS_HZ if hz < NARROWER * sample_rate / 2]
     if not corners:
         return heard, wanted
-    corner_hz, order = float(rng.choice(corners)), int(rng.integers(6, 25))
     n_fft = fast_length(len(heard))
-    ratio = frequencies_hz(n_fft, sample_rate) / np.float32(corner_hz)
-    # Beyond three times the corner even the lowest order is 57 dB down; float32 ends at 1e38.
-    response = low_pass(np.minimum(ratio, np.float32(3.0)), order)
+    ratio = frequencies_hz(n_fft, sample_rate) / np.float32(rng.choice(corners))
+    response = low_pass(ratio, int(orders(rng, 1)[0]))
     return filtered(heard, response, n_fft), filtered(wanted, response, n_fft)
+
+
+def orders(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Of n low-passes: half of them as before a converter, half as what changes rates leaves it.
+
+    A band that ends within 100 Hz is what headsets and calls of a lower rate have most.
+    """
+    return np.where(rng.random(n) < 0.5, rng.integers(6, 25, n), rng.integers(60, 241, n))
 
 
 def mu_law(signal: Float) -> Float:
@@ -68,7 +74,7 @@ def telephone(rng: np.random.Generator, heard: Float, wanted: Float, sample_rate
     law: Callable[[Float], Float] = mu_law if rng.random() < 0.5 else a_law
     n_fft = fast_length(len(heard))
     ratio = frequencies_hz(n_fft, sample_rate) / np.float32(rng.choice([3400.0, 3800.0]))
-    response = low_pass(np.minimum(ratio, np.float32(3.0)), 16)
+    response = low_pass(ratio, 16)
     return filtered(law(heard), response, n_fft), filtered(wanted, response, n_fft)
 
 

@@ -14,6 +14,7 @@ from training.batches import make_batch
 from training.mixing import Mixture, Recipe, active_level_db
 from training.recordings import Collection, Recording
 from training.settings import FULLBAND
+from training.signals import low_pass
 
 torch = pytest.importorskip("torch", reason="the extra 'card' is not installed")
 
@@ -52,6 +53,13 @@ def sound():
 
 def mixer(sound, recipe: Recipe) -> accelerated.CardMixer:
     return accelerated.CardMixer(*sound, None, recipe, [], CLIPS, SAMPLES)
+
+
+def test_low_passes_are_those_of_the_processors():
+    ratio = np.linspace(0.0, 50.0, 500, dtype=np.float32)
+    for order in (1, 6, 24, 240):
+        found = accelerated._low_pass(torch.from_numpy(ratio), torch.tensor([order]))
+        np.testing.assert_allclose(found, low_pass(ratio, order), rtol=1e-4, atol=1e-9)
 
 
 def test_a_batch_is_what_the_engine_s_analysis_makes_of_its_clips(sound):

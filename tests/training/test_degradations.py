@@ -19,6 +19,7 @@ from training.degradations import (
     usable_codecs,
     with_lost_packets,
 )
+from training.signals import low_pass
 
 RATE = 16_000
 
@@ -47,6 +48,18 @@ def test_a_band_limit_takes_the_same_from_both(pair, rng, monkeypatch):
         both = band_limited(np.random.default_rng(1), heard, wanted, RATE)
         np.testing.assert_allclose(both[0] - both[1], noise, atol=1e-6)  # float32 rounding
         np.testing.assert_allclose(rms(after[1]), rms(wanted), rtol=0.05)  # the voice is lower
+
+
+def test_half_of_the_band_limits_are_as_steep_as_changing_rates(rng):
+    found = degradations.orders(rng, 1000)
+    ratio = np.array([0.0, 1.0, 8_300 / 8_000, 1000.0], np.float32)
+    for order in found[:50]:
+        response = low_pass(ratio, int(order))
+        assert response[0] == 1.0
+        assert response[1] == pytest.approx(math.sqrt(0.5), rel=1e-6)
+        assert (20.0 * math.log10(response[2]) < -19.0) == (order >= 60)
+        assert 0.0 < response[3] < 1e-10
+    assert (found >= 60).mean() == pytest.approx(0.5, abs=0.05)
 
 
 def rms(signal):
