@@ -6,7 +6,7 @@ long as learning and keeps an update from being recorded (``card_learning``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,13 @@ from training.accelerated import device, has_tiles
 
 _TILES = has_tiles()
 """Asked within a loss, it would be compiled in pieces: three for each convolution."""
+
+
+def uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """For what a compiled loss should run as it is: of rounded convolutions slopes become NaN."""
+    if _TILES and device().type == "cpu":
+        return torch.compiler.disable(function)
+    return function
 
 
 def convert_to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:

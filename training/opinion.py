@@ -11,7 +11,7 @@ that were not learnt for.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ class Opinion:
         self._ratio = float(constants["mos_estimator_logpow/truediv/y:0"])
         names = ["conv2d", *(f"conv2d_{k}" for k in range(1, 7))]
         dense = [f"mos_estimator_logpow/{name}" for name in ("dense", "dense_1", "dense_3")]
-        self._network = _Network(constants, names, dense, _POOLED)
+        self._network = _uncompiled(_Network(constants, names, dense, _POOLED))
         self._p808 = _P808() if p808 else None
 
     def __call__(self, sound: Any) -> Scores:
@@ -125,7 +125,8 @@ class _P808:
         where = "mos_estimator_small_1"
         names = [f"conv2d_{k}" for k in range(5, 10)]
         dense = [f"{where}/dense_{k}" for k in range(3, 6)]
-        self._network = _Network(_constants("model_v8"), names, dense, _P808_POOLED)
+        network = _Network(_constants("model_v8"), names, dense, _P808_POOLED)
+        self._network = _uncompiled(network)
 
     def __call__(self, hops: Any) -> Any:
         frames = ops.concatenate([hops[:, :-2], hops[:, 1:-1], hops[:, 2:, :1]], axis=-1)
@@ -185,6 +186,11 @@ class _Network:
             if k < len(self._dense) - 1:
                 seen = ops.relu(seen)
         return seen
+
+
+def _uncompiled(network: _Network) -> Callable[[Any], Any]:
+    """As those operations want it that have a say in what is compiled."""
+    return ops.uncompiled(network) if hasattr(ops, "uncompiled") else network
 
 
 def _power(spectrum: Any) -> Any:

@@ -179,19 +179,25 @@ def kernels() -> dict[str, float]:
 
 
 def opinion() -> dict[str, object]:
-    """DNSMOS's opinion and its slope, rounded as where processors have tiles and not."""
+    """DNSMOS's opinions and their slope, rounded as where processors have tiles and not."""
     torch.manual_seed(0)
     sound = torch.randn(3, RATE) * torch.linspace(0.05, 1.0, 3)[:, None]
     found = []
-    for tiles in (False, True):
+    for tiles, compiled in ((False, False), (True, False), (True, card_learning.compiles())):
         card_ops._TILES = tiles
+        asked = Opinion(RATE, p808=True)
         heard = sound.clone().requires_grad_()
-        scores = Opinion(RATE)(heard).overall
-        scores.sum().backward()
-        found.append((scores.tolist(), heard.grad.flatten()))
-    (exact, slope), (rounded, slope_rounded) = found
-    cosine = torch.nn.functional.cosine_similarity(slope, slope_rounded, dim=0)
-    return {"scores": [exact, rounded], "cosine": float(cosine), "threads": torch.get_num_threads()}
+        scores = (torch.compile(asked, dynamic=False) if compiled else asked)(heard)
+        told = scores.overall + scores.p808
+        told.sum().backward()
+        found.append((told.tolist(), heard.grad.flatten()))
+    slope = found[0][1]
+    cosines = [float(torch.nn.functional.cosine_similarity(slope, s, dim=0)) for _, s in found[1:]]
+    return {
+        "scores": [told for told, _ in found],
+        "cosines": cosines,
+        "threads": torch.get_num_threads(),
+    }
 
 
 ASKED = {one.__name__: one for one in (forward, updates, muon, opinion, kernels)}

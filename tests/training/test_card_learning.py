@@ -62,10 +62,12 @@ def test_muon_moves_matrices_as_pytorch_s_does_and_goes_on_where_it_was_left():
 
 def test_opinions_of_rounded_products_lead_the_same_way_and_every_processor_is_used():
     found = asked("opinion")
-    exact, rounded = found["scores"]
-    assert rounded == pytest.approx(exact, abs=0.02)
+    exact, rounded, compiled = found["scores"]
+    assert rounded == pytest.approx(exact, abs=0.03)
     assert rounded != exact
-    assert found["cosine"] > 0.8  # the loudest place of a picture may be another one
+    assert compiled == pytest.approx(rounded, abs=0.03)
+    # The loudest place of a picture may be another one; compiled wrongly they are not numbers.
+    assert min(found["cosines"]) > 0.8
     assert found["threads"] == len(os.sched_getaffinity(0))
 
 
