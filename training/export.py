@@ -208,7 +208,13 @@ def _not_of_quantisation(record: logging.LogRecord) -> bool:
     return "Quantization parameters" not in record.getMessage()
 
 
-def export_run(folder: Path, path: Path, int8: bool = False, **changes: Any) -> Path:
+def export_run(
+    folder: Path,
+    path: Path,
+    int8: bool = False,
+    blend: tuple[Path, float] | None = None,
+    **changes: Any,
+) -> Path:
     """Write the model of a training run's last checkpoint.
 
     Parameters
@@ -216,24 +222,28 @@ def export_run(folder: Path, path: Path, int8: bool = False, **changes: Any) -> 
     folder : of the run: ``run.json``, ``levels.npy`` and ``checkpoint.npz`` are read
     path : of the model file
     int8 : with weights of 8 bits, by ``quantise``
+    blend : folder of another run on the same way, and its share in [0, 1] of the mean of both
+        runs' weights (Wortsman et al. 2022, "Model soups", arXiv:2203.05482)
     changes : fields of the spec to be other than in the run; only those that the network
         does not notice (``above``, ``synthesis_window``, ``description``, ``licence``)
 
     Raises
     ------
     engine.errors.TrainingError : the folder is no run, or has no checkpoint yet, or 8 bits
-        are too few
+        are too few, or the run to blend with has another network
     ParityError, engine.errors.ModelError : as ``export``
     """
     try:
         told = json.loads((folder / "run.json").read_text())
         levels = np.load(folder / "levels.npy")
-        with np.load(folder / "checkpoint.npz") as file:
-            weights = dict(file)
     except OSError as error:
         raise TrainingError(f"{folder} is not a run with a checkpoint: {error}") from error
+    weights = _checkpoint(folder)
     spec = replace(ModelSpec(**told["spec"]), **changes)
     training = told["training"] | behind(told, int(weights["step"]))
+    if blend is not None:
+        training["blended"] = blend[1]
+        weights = blended(weights, *blend)
     if not int8:
         return export(weights, spec, path, levels, training)
     whole = path.with_suffix(".float32")
@@ -242,6 +252,32 @@ def export_run(folder: Path, path: Path, int8: bool = False, **changes: Any) -> 
     finally:
         whole.unlink(missing_ok=True)
     return path
+
+
+def _checkpoint(folder: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(folder / "checkpoint.npz") as file:
+            return dict(file)
+    except OSError as error:
+        raise TrainingError(f"{folder} is not a run with a checkpoint: {error}") from error
+
+
+def blended(weights: Mapping[str, np.ndarray], other: Path, share: float) -> dict[str, np.ndarray]:
+    """The mean of a network's weights and those of another run, which has that share of it.
+
+    Between two ends of one way of learning it trades what they are good at, smoothly.
+    Raises TrainingError when the networks differ.
+    """
+    if not 0.0 <= share <= 1.0:
+        raise TrainingError(f"the share to blend should be from 0 to 1, found {share:g}")
+    others = _checkpoint(other)
+    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in others.items()}:
+        raise TrainingError(f"{other} holds another network than the run it is blended with")
+    mean = {
+        name: ((1.0 - share) * weight + share * others[name]).astype(weight.dtype)
+        for name, weight in weights.items()
+    }
+    return mean | {"step": weights["step"]}
 
 
 def behind(told: Mapping[str, Any], step: int) -> dict[str, float]:
@@ -299,6 +335,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--description", help="what it is, in a sentence")
     parser.add_argument("--licence", help="under which the weights are given")
     parser.add_argument(
+        "--blend",
+        nargs=2,
+        metavar=("RUN", "SHARE"),
+        help="the mean with the weights of another run on the same way, which has SHARE of it",
+    )
+    parser.add_argument(
         "--int8",
         action="store_true",
         help="8-bit weights, if the gains then differ by less than 0.01 on average",
@@ -309,4 +351,10 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     """Write the model of a run's last checkpoint; raises as ``export_run``."""
     names = ("above", "synthesis_window", "description", "licence")
     chosen = {n: value for n in names if (value := getattr(args, n)) is not None}
-    tell(f"wrote {export_run(args.run, args.model, args.int8, **chosen)}\n")
+    blend = None
+    if args.blend is not None:
+        try:
+            blend = Path(args.blend[0]), float(args.blend[1])
+        except ValueError:
+            raise TrainingError(f"--blend: {args.blend[1]!r} is no share, as 0.5 is") from None
+    tell(f"wrote {export_run(args.run, args.model, args.int8, blend, **chosen)}\n")

@@ -223,6 +223,27 @@ def parsed(*given):
     return parser.parse_args([str(argument) for argument in given])
 
 
+def test_two_runs_are_blended(weights, levels, tmp_path, rng):
+    others = {n: w + rng.standard_normal(w.shape).astype(w.dtype) for n, w in weights.items()}
+    for name, held in (("run", weights), ("other", others)):
+        write_run(tmp_path / name, held, levels)
+    run, other, path = tmp_path / "run", str(tmp_path / "other"), tmp_path / "blend.onnx"
+    exporting.run(parsed(run, path, "--blend", other, "0.25"), print)
+    found, told = weights_in(path), Network(path, provider="cpu").spec.training
+    wanted = {n: 0.75 * w + 0.25 * others[n] for n, w in weights.items()}
+    for name, weight in found.items():
+        np.testing.assert_allclose(weight, wanted[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    assert (told["blended"], told["steps"]) == (0.25, 1000)
+    for share, match in (("1.5", "from 0 to 1, found 1.5"), ("half", "'half' is no share")):
+        with pytest.raises(TrainingError, match=match):
+            exporting.run(parsed(run, path, "--blend", other, share), print)
+    save(tmp_path / "other" / "checkpoint.npz", {"step": np.array(3)})
+    with pytest.raises(TrainingError, match="another network"):
+        exporting.run(parsed(run, path, "--blend", other, "0.5"), print)
+    with pytest.raises(TrainingError, match="nowhere is not a run"):
+        exporting.run(parsed(run, path, "--blend", str(tmp_path / "nowhere"), "0.5"), print)
+
+
 @pytest.mark.parametrize("kind", ["gain", "running"])
 def test_8_bit_weights_are_close_and_told_of(kind, levels, tmp_path, rng, caplog):
     caplog.set_level(logging.INFO)
