@@ -15,7 +15,7 @@ import torch
 from training.accelerated import device, has_tiles
 
 _TILES = has_tiles()
-"""Asked within a loss, it would be compiled in pieces: three for each convolution."""
+"""Whether convolutions are rounded here; asked once, each update has a dozen of them."""
 
 
 def uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
