@@ -6,7 +6,6 @@ Not here: the graph itself (``graph``), training, scores.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from engine.network import Network
 from engine.spec import ABOVE, METADATA_KEY, SYNTHESIS_WINDOWS, ModelSpec
 from engine.stft import Float
 from training.files import replace_file, replacing
+from training.runs import behind, checkpoint, exported
 
 TOLERANCE = 1e-4
 """Largest difference of a gain between Keras and the file; 1e-6 is usual, 1e-2 audible."""
@@ -219,7 +219,7 @@ def export_run(
 
     Parameters
     ----------
-    folder : of the run: ``run.json``, ``levels.npy`` and ``checkpoint.npz`` are read
+    folder : of the run, which ``runs.exported`` reads
     path : of the model file
     int8 : with weights of 8 bits, by ``quantise``
     blend : folder of another run on the same way, and its share in [0, 1] of the mean of both
@@ -229,16 +229,11 @@ def export_run(
 
     Raises
     ------
-    engine.errors.TrainingError : the folder is no run, or has no checkpoint yet, or 8 bits
+    engine.errors.TrainingError : as ``runs.exported``, or 8 bits
         are too few, or the run to blend with has another network
     ParityError, engine.errors.ModelError : as ``export``
     """
-    try:
-        told = json.loads((folder / "run.json").read_text())
-        levels = np.load(folder / "levels.npy")
-    except OSError as error:
-        raise TrainingError(f"{folder} is not a run with a checkpoint: {error}") from error
-    weights = _checkpoint(folder)
+    weights, told, levels = exported(folder)
     spec = replace(ModelSpec(**told["spec"]), **changes)
     training = told["training"] | behind(told, int(weights["step"]))
     if blend is not None:
@@ -254,14 +249,6 @@ def export_run(
     return path
 
 
-def _checkpoint(folder: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(folder / "checkpoint.npz") as file:
-            return dict(file)
-    except OSError as error:
-        raise TrainingError(f"{folder} is not a run with a checkpoint: {error}") from error
-
-
 def blended(weights: Mapping[str, np.ndarray], other: Path, share: float) -> dict[str, np.ndarray]:
     """The mean of a network's weights and those of another run, which has that share of it.
 
@@ -270,7 +257,7 @@ def blended(weights: Mapping[str, np.ndarray], other: Path, share: float) -> dic
     """
     if not 0.0 <= share <= 1.0:
         raise TrainingError(f"the share to blend should be from 0 to 1, found {share:g}")
-    others = _checkpoint(other)
+    others = checkpoint(other)
     if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in others.items()}:
         raise TrainingError(f"{other} holds another network than the run it is blended with")
     mean = {
@@ -278,22 +265,6 @@ def blended(weights: Mapping[str, np.ndarray], other: Path, share: float) -> dic
         for name, weight in weights.items()
     }
     return mean | {"step": weights["step"]}
-
-
-def behind(told: Mapping[str, Any], step: int) -> dict[str, float]:
-    """Updates, and hours of sound heard, behind a run's weights.
-
-    Those behind what it began with (``--start``) count too.
-
-    Parameters
-    ----------
-    told : what ``run.json`` holds
-    step : of the checkpoint
-    """
-    hop_s = told["spec"]["hop"] / told["spec"]["sample_rate"]
-    before = told.get("before", {})
-    hours = step * told["frames_per_step"] * hop_s / 3600.0 + before.get("hours_seen", 0.0)
-    return {"steps": step + before.get("steps", 0), "hours_seen": round(hours, 1)}
 
 
 def describe(path: Path, spec: ModelSpec) -> None:

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from engine.errors import TrainingError
 from engine.network import Network
+from engine.spec import ModelSpec
 
 _WEIGHT = re.compile(r"\w+\.\d+")
 _KERNEL = "_kernel"
@@ -25,15 +26,15 @@ _SETTLING = {
 }
 
 
-def weights_in(path: Path) -> dict[str, np.ndarray]:
-    """Weights of a model file of ours, named as ``networks.weights_of`` names them.
+def weights_in(path: Path) -> tuple[dict[str, np.ndarray], ModelSpec]:
+    """Weights of a model file of ours, named as ``networks.weights_of`` names them, and its spec.
 
     Raises
     ------
     engine.errors.ModelError : it is no model file
     engine.errors.TrainingError : it holds no weights of a network known here
     """
-    Network(path, provider="cpu")
+    spec = Network(path, provider="cpu").spec
     model = onnx.load(str(path))
     constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     constants |= _from_8_bits(constants)
@@ -57,7 +58,7 @@ def weights_in(path: Path) -> dict[str, np.ndarray]:
         raise TrainingError(
             f"{path.name} holds no weights of a network known here: it was made elsewhere"
         )
-    return {name: np.ascontiguousarray(weight) for name, weight in found.items()}
+    return {name: np.ascontiguousarray(weight) for name, weight in found.items()}, spec
 
 
 def _from_8_bits(constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -20,7 +20,6 @@ import os
 import subprocess
 import sys
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -33,13 +32,14 @@ import numpy as np
 
 from engine.errors import TrainingError
 from engine.stft import Float
-from training import figures, settings
+from training import figures, runs, settings
 from training.batches import Batch, Batches, Supply, as_array, statistics
 from training.files import replace_file
 from training.mixing import Mixer
 from training.recordings import Collection, Side, load, split, summary
 from training.records import CATALOGUE, Log, Look, Pair, PairedBatches, Register
 from training.rooms import of_side
+from training.runs import BEST, LEVELS, STATE, TOLD
 from training.settings import Optimiser, Run, Settings
 
 if TYPE_CHECKING:
@@ -49,11 +49,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
-STATE, BEST, TOLD = "state.npz", "checkpoint.npz", "run.json"
-"""Names in the run's folder: what resuming takes, and what is exported."""
-
-LEVELS = 4000
-"""Frames that are kept to compare a model file with the network on."""
+KEPT_FRAMES = 4000
+"""How many are left to compare a model file with the network on."""
 
 # A pause of the whole process (a laptop asleep) is not time spent learning.
 _LONGEST_STEP_S = 30.0
@@ -171,7 +168,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         chosen.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{chosen.out} cannot be the run's folder: {error}") from error
-    state = _arrays(chosen.out / STATE) if (chosen.out / STATE).exists() else None
+    state = runs.arrays(chosen.out / STATE) if (chosen.out / STATE).exists() else None
     progress = Progress.of(state) if state else Progress()
     learnt, held_out, speech, noise, data = _supplies(chosen, objective.waves)
     if state is None:
@@ -181,11 +178,11 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     learner = _learner(chosen, preset, objective, (mean_db, deviation_db), strategy)
     before: dict[str, float] = {}
     if state is not None:
-        before = _told_of(chosen.out).get("before", {})
+        before = runs.told_of(chosen.out).get("before", {})
         learner.restore(state)
         log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
     elif chosen.start is not None:
-        weights_before, before = _beginning(chosen.start)
+        weights_before, before = runs.beginning(chosen.start)
         learner.begin_with(weights_before)
     validation = [held_out[k] for k in range(chosen.run.validation_batches)]
     if not is_first:
@@ -599,40 +596,6 @@ def _total(losses: Any) -> float:
     return float(np.ravel(losses)[0])
 
 
-def _beginning(start: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Weights to begin with, of a run or of a model file, and what is ``export.behind`` them.
-
-    Raises TrainingError or ModelError.
-    """
-    from training.export import behind
-
-    if start.suffix == ".onnx":
-        from engine.network import Network
-        from training.graph_weights import weights_in
-
-        told = Network(start, provider="cpu").spec.training
-        return weights_in(start), {n: told[n] for n in ("steps", "hours_seen") if n in told}
-    weights, told = _arrays(start / BEST), _told_of(start)
-    return weights, behind(told, int(weights["step"])) if told else {}
-
-
-def _told_of(run: Path) -> dict[str, Any]:
-    """What a run wrote of itself; nothing where that is missing."""
-    try:
-        return dict(json.loads((run / TOLD).read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """What a file of weights or of a checkpoint holds; raises TrainingError."""
-    try:
-        with np.load(path) as file:
-            return dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"{path}: {error}") from error
-
-
 def _supplies(
     chosen: Settings, waves: bool
 ) -> tuple[
@@ -757,8 +720,8 @@ def _describe_run(
         "before": before,
     }
     # Enough to compare a model file on; a card's batches are hundreds of megabytes.
-    clips = max(1, LEVELS // held_out.noisy_db.shape[1])
-    np.save(chosen.out / "levels.npy", as_array(held_out.heard[:clips]))
+    clips = max(1, KEPT_FRAMES // held_out.noisy_db.shape[1])
+    np.save(chosen.out / LEVELS, as_array(held_out.heard[:clips]))
     replace_file(chosen.out / TOLD, json.dumps(told, indent=1).encode())
     replace_file(chosen.out / settings.FILE, settings.to_toml(chosen).encode())
 

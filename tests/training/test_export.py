@@ -63,7 +63,7 @@ def test_weights_are_read_back_from_a_file(kind, tmp_path, rng):
     weights = random_weights(rng, KINDS[kind])
     path = tmp_path / "tiny.onnx"
     path.write_bytes(writing.graph(exporting.streamable(weights), spec_of(KINDS[kind])))
-    found = weights_in(path)
+    found, _ = weights_in(path)
     assert set(found) == set(exporting.streamable(weights))
     for name, weight in exporting.streamable(weights).items():
         # A deviation went through its square.
@@ -78,7 +78,7 @@ def test_weights_are_read_back_from_8_bits_to_half_a_step(
     weights = random_weights(rng, KINDS[kind])
     model = exporting.export(weights, spec_of(KINDS[kind]), tmp_path / "tiny.onnx", levels)
     exporting.quantise(model, tmp_path / "small.onnx", levels)
-    found, whole = weights_in(tmp_path / "small.onnx"), weights_in(model)
+    (found, _), (whole, _) = weights_in(tmp_path / "small.onnx"), weights_in(model)
     assert set(found) == set(whole)
     rounded = {name for name in whole if not np.array_equal(found[name], whole[name])}
     assert heavy in rounded
@@ -229,7 +229,8 @@ def test_two_runs_are_blended(weights, levels, tmp_path, rng):
         write_run(tmp_path / name, held, levels)
     run, other, path = tmp_path / "run", str(tmp_path / "other"), tmp_path / "blend.onnx"
     exporting.run(parsed(run, path, "--blend", other, "0.25"), print)
-    found, told = weights_in(path), Network(path, provider="cpu").spec.training
+    found, spec = weights_in(path)
+    told = spec.training
     wanted = {n: 0.75 * w + 0.25 * others[n] for n, w in weights.items()}
     for name, weight in found.items():
         np.testing.assert_allclose(weight, wanted[name], rtol=1e-4, atol=1e-5, err_msg=name)
@@ -242,6 +243,19 @@ def test_two_runs_are_blended(weights, levels, tmp_path, rng):
         exporting.run(parsed(run, path, "--blend", other, "0.5"), print)
     with pytest.raises(TrainingError, match="nowhere is not a run"):
         exporting.run(parsed(run, path, "--blend", str(tmp_path / "nowhere"), "0.5"), print)
+
+
+@pytest.mark.parametrize("name", ["run.json", "levels.npy", "checkpoint.npz"])
+@pytest.mark.parametrize("content", [None, b"", b"half of it was wri"])
+def test_a_broken_run_is_told_of_in_a_line(name, content, weights, levels, tmp_path):
+    write_run(tmp_path / "run", weights, levels)
+    path = tmp_path / "run" / name
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(TrainingError) as told:
+        exporting.run(parsed(tmp_path / "run", tmp_path / "tiny.onnx"), print)
+    assert str(tmp_path / "run") in str(told.value)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "tiny.onnx").exists()
 
 
 @pytest.mark.parametrize("kind", ["gain", "running"])
