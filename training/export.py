@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,7 +212,7 @@ def export_run(
     folder: Path,
     path: Path,
     int8: bool = False,
-    blend: tuple[Path, float] | None = None,
+    blend: Sequence[tuple[Path, float]] = (),
     **changes: Any,
 ) -> Path:
     """Write the model of a training run's last checkpoint.
@@ -222,8 +222,8 @@ def export_run(
     folder : of the run, which ``runs.exported`` reads
     path : of the model file
     int8 : with weights of 8 bits, by ``quantise``
-    blend : folder of another run on the same way, and its share in [0, 1] of the mean of both
-        runs' weights (Wortsman et al. 2022, "Model soups", arXiv:2203.05482)
+    blend : folders of other runs on the same way, and the share in [0, 1] that each has of the
+        mean of all runs' weights (Wortsman et al. 2022, "Model soups", arXiv:2203.05482)
     changes : fields of the spec to be other than in the run; only those that the network
         does not notice (``above``, ``synthesis_window``, ``description``, ``licence``)
 
@@ -236,9 +236,9 @@ def export_run(
     weights, told, levels = exported(folder)
     spec = replace(ModelSpec(**told["spec"]), **changes)
     training = told["training"] | behind(told, int(weights["step"]))
-    if blend is not None:
-        training["blended"] = blend[1]
-        weights = blended(weights, *blend)
+    if blend:
+        training["blended"] = [share for _, share in blend]
+        weights = blended(weights, blend)
     if not int8:
         return export(weights, spec, path, levels, training)
     whole = path.with_suffix(".float32")
@@ -249,22 +249,29 @@ def export_run(
     return path
 
 
-def blended(weights: Mapping[str, np.ndarray], other: Path, share: float) -> dict[str, np.ndarray]:
-    """The mean of a network's weights and those of another run, which has that share of it.
+def blended(
+    weights: Mapping[str, np.ndarray], others: Sequence[tuple[Path, float]]
+) -> dict[str, np.ndarray]:
+    """The mean of a network's weights and those of other runs, each of which has its share.
 
-    Between two ends of one way of learning it trades what they are good at, smoothly.
+    Between ends of one way of learning it trades what they are good at, smoothly.
     Raises TrainingError when the networks differ.
     """
-    if not 0.0 <= share <= 1.0:
-        raise TrainingError(f"the share to blend should be from 0 to 1, found {share:g}")
-    others = checkpoint(other)
-    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in others.items()}:
-        raise TrainingError(f"{other} holds another network than the run it is blended with")
-    mean = {
-        name: ((1.0 - share) * weight + share * others[name]).astype(weight.dtype)
-        for name, weight in weights.items()
-    }
-    return mean | {"step": weights["step"]}
+    shares = [share for _, share in others]
+    if min(shares) < 0.0 or sum(shares) > 1.0 + 1e-9:
+        told = ", ".join(f"{share:g}" for share in shares)
+        raise TrainingError(
+            f"shares to blend should be from 0 to 1, all of them together too, found {told}"
+        )
+    mean = {name: (1.0 - sum(shares)) * weight for name, weight in weights.items()}
+    for folder, share in others:
+        other = checkpoint(folder)
+        if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in other.items()}:
+            raise TrainingError(f"{folder} holds another network than the run it is blended with")
+        for name, weight in other.items():
+            mean[name] = mean[name] + share * weight
+    rounded = {name: mean[name].astype(weight.dtype) for name, weight in weights.items()}
+    return rounded | {"step": weights["step"]}
 
 
 def describe(path: Path, spec: ModelSpec) -> None:
@@ -308,8 +315,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blend",
         nargs=2,
+        action="append",
+        default=[],
         metavar=("RUN", "SHARE"),
-        help="the mean with the weights of another run on the same way, which has SHARE of it",
+        help="the mean with the weights of another run on the same way, which has SHARE of it; "
+        "may be given again",
     )
     parser.add_argument(
         "--int8",
@@ -322,10 +332,10 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     """Write the model of a run's last checkpoint; raises as ``export_run``."""
     names = ("above", "synthesis_window", "description", "licence")
     chosen = {n: value for n in names if (value := getattr(args, n)) is not None}
-    blend = None
-    if args.blend is not None:
+    blend = []
+    for other, share in args.blend:
         try:
-            blend = Path(args.blend[0]), float(args.blend[1])
+            blend.append((Path(other), float(share)))
         except ValueError:
-            raise TrainingError(f"--blend: {args.blend[1]!r} is no share, as 0.5 is") from None
+            raise TrainingError(f"--blend: {share!r} is no share, as 0.5 is") from None
     tell(f"wrote {export_run(args.run, args.model, args.int8, blend, **chosen)}\n")

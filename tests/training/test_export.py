@@ -223,7 +223,7 @@ def parsed(*given):
     return parser.parse_args([str(argument) for argument in given])
 
 
-def test_two_runs_are_blended(weights, levels, tmp_path, rng):
+def test_runs_are_blended(weights, levels, tmp_path, rng):
     others = {n: w + rng.standard_normal(w.shape).astype(w.dtype) for n, w in weights.items()}
     for name, held in (("run", weights), ("other", others)):
         write_run(tmp_path / name, held, levels)
@@ -234,10 +234,18 @@ def test_two_runs_are_blended(weights, levels, tmp_path, rng):
     wanted = {n: 0.75 * w + 0.25 * others[n] for n, w in weights.items()}
     for name, weight in found.items():
         np.testing.assert_allclose(weight, wanted[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    assert (told["blended"], told["steps"]) == (0.25, 1000)
-    for share, match in (("1.5", "from 0 to 1, found 1.5"), ("half", "'half' is no share")):
+    assert (told["blended"], told["steps"]) == ([0.25], 1000)
+    for share, match in (("1.5", "from 0 to 1, .* found 1.5"), ("half", "'half' is no share")):
         with pytest.raises(TrainingError, match=match):
             exporting.run(parsed(run, path, "--blend", other, share), print)
+    twice = ("--blend", other, "0.125", "--blend", other, "0.125")
+    exporting.run(parsed(run, path, *twice), print)
+    again, spec = weights_in(path)
+    for name, weight in again.items():
+        np.testing.assert_allclose(weight, found[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    assert spec.training["blended"] == [0.125, 0.125]
+    with pytest.raises(TrainingError, match=r"all of them together too, found 0\.6, 0\.6"):
+        exporting.run(parsed(run, path, "--blend", other, "0.6", "--blend", other, "0.6"), print)
     save(tmp_path / "other" / "checkpoint.npz", {"step": np.array(3)})
     with pytest.raises(TrainingError, match="another network"):
         exporting.run(parsed(run, path, "--blend", other, "0.5"), print)
