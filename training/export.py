@@ -229,8 +229,7 @@ def export_run(
 
     Raises
     ------
-    engine.errors.TrainingError : as ``runs.exported``, or 8 bits
-        are too few, or the run to blend with has another network
+    engine.errors.TrainingError : as ``runs.exported``, or 8 bits are too few, or as ``blended``
     ParityError, engine.errors.ModelError : as ``export``
     """
     weights, told, levels = exported(folder)
@@ -255,15 +254,14 @@ def blended(
     """The mean of a network's weights and those of other runs, each of which has its share.
 
     Between ends of one way of learning it trades what they are good at, smoothly.
-    Raises TrainingError when the networks differ.
+    Raises TrainingError when the networks differ, or shares are under 0 or over 1 together.
     """
     shares = [share for _, share in others]
-    if min(shares) < 0.0 or sum(shares) > 1.0 + 1e-9:
-        told = ", ".join(f"{share:g}" for share in shares)
-        raise TrainingError(
-            f"shares to blend should be from 0 to 1, all of them together too, found {told}"
-        )
-    mean = {name: (1.0 - sum(shares)) * weight for name, weight in weights.items()}
+    whole = math.fsum(shares)
+    if not (min(shares) >= 0.0 and whole <= 1.0):  # so that NaN does not pass
+        told = " + ".join(f"{share:g}" for share in shares)
+        raise TrainingError(f"the share to blend should be from 0 to 1, found {told}")
+    mean = {name: (1.0 - whole) * weight for name, weight in weights.items()}
     for folder, share in others:
         other = checkpoint(folder)
         if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in other.items()}:

@@ -46,7 +46,7 @@ def told_of(folder: Path) -> dict[str, Any]:
     """What a run wrote of itself; nothing where that is missing."""
     try:
         return dict(json.loads((folder / TOLD).read_text()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):  # the last: JSON, but no object
         return {}
 
 
