@@ -5,15 +5,13 @@ Not here: device rates and block sizes (``pipeline``), threads (``live``).
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.network import Estimate, Estimator
+from engine.network import Estimator
 from engine.stft import Analysis, Complex, Float, Synthesis, heard, to_db
 
 MAX_LIMIT_DB = 100.0
@@ -106,7 +104,24 @@ class Denoiser:
         self.fault: Exception | None = None
         self._failures = self._good = 0
         self._rest = self._resting = 0  # hops between two tries, and those of them still to come
-        self.frame = Frame(silence_db, np.ones(self.spec.n_spectrum, np.float32), 0.0)
+        self.speech = 0.0
+        """Probability of voice in the last frame, in [0, 1]; may be read from any thread."""
+        self._frame = Frame(silence_db, np.ones(self.spec.n_spectrum, np.float32), 0.0)
+        self._filtered: Complex | None = None  # its lowest bins, if their gain is not known yet
+
+    @property
+    def frame(self) -> Frame:
+        """What the last hop was and became; ask between two hops only.
+
+        What the filter came to is worked out here: mostly nobody looks.
+        """
+        if self._filtered is not None:
+            n = self.spec.filter_bins
+            heard, found = np.abs(self._past[0]), np.abs(self._filtered)
+            gain = self._frame.gain.copy()
+            gain[:n] = np.minimum(found / np.maximum(heard, _SILENT), 1.0)
+            self._frame, self._filtered = self._frame._replace(gain=gain), None
+        return self._frame
 
     def process(self, hop: Float) -> Float:
         """Clean one hop.
@@ -134,31 +149,29 @@ class Denoiser:
         self._waiting.append((spectrum, noisy_db))
         spectrum, noisy_db = self._waiting.popleft()  # the frame that the gain is about
         cleaned = spectrum * gain
+        self.speech, self._frame = speech, Frame(noisy_db, gain, speech)
         if self.spec.filter_taps:
-            gain = self._filter(spectrum, cleaned, gain, taps)
-        self.frame = Frame(noisy_db, gain, speech)
+            self._filtered = self._filter(spectrum, cleaned, gain, taps)
         return self._synthesis(cleaned)
 
     def _filter(
         self, spectrum: Complex, cleaned: Complex, gain: Float, taps: Complex | None
-    ) -> Float:
-        """Put filtered bins in place of the lowest of ``cleaned``; returns gains as heard."""
+    ) -> Complex | None:
+        """Put filtered bins in place of the lowest of ``cleaned``; returns them, if any were."""
         n = self.spec.filter_bins
         self._past[1:] = self._past[:-1]
         self._past[0] = spectrum[:n]
         knobs = self.knobs
         if taps is None or knobs.bypass or knobs.floor >= 1.0:
-            return gain
+            return None
         made = np.einsum("tb,tb->b", taps, self._past)
         made *= gain[:n]
-        heard, found = np.abs(self._past[0]), np.abs(made)
         if knobs.floor > 0.0:
             # Where it would turn down by more than the limit, the gain's floor stays.
-            made = np.where(found < np.float32(knobs.floor) * heard, cleaned[:n], made)
-            found = np.abs(made)
+            least = np.float32(knobs.floor) * np.abs(self._past[0])
+            made = np.where(np.abs(made) < least, cleaned[:n], made)
         cleaned[:n] = made
-        gain[:n] = np.minimum(found / np.maximum(heard, _SILENT), 1.0)
-        return gain
+        return made
 
     def _estimate(self, noisy_db: Float, spectrum: Complex) -> tuple[Float, float, Complex | None]:
         """Gain of every bin of the spectrum, the probability of speech, and the filter."""
@@ -170,7 +183,6 @@ class Denoiser:
         try:
             told = heard(noisy_db[np.newaxis], spectrum[np.newaxis], spec, self._before)
             estimate = self._network(told, self._state)
-            _check(estimate)
         except Exception as error:  # whatever it is, the call goes on
             self.fault = error
             self._state = self._network.initial_state()
@@ -196,16 +208,6 @@ class Denoiser:
         if self._failures > _FAILURES:
             longest = int(_LONGEST_REST_S / self.spec.hop_s)
             self._rest = self._resting = min(max(2 * self._rest, 8), longest)
-
-
-def _check(estimate: Estimate) -> None:
-    """Raise ModelError for gains that are no numbers: one of them would stay in the sound."""
-    with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
-        total = float(estimate.gain.sum()) + float(estimate.speech[0])
-        if estimate.filter is not None:
-            total += float(np.abs(estimate.filter).sum())
-    if not math.isfinite(total):
-        raise ModelError("the network answered NaN or infinity")
 
 
 def only_sound(block: Float) -> Float:

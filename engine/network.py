@@ -45,7 +45,10 @@ class Estimate(NamedTuple):
 
 
 class Estimator(Protocol):
-    """Anything that can steer a Denoiser: a Network, or two lines in a test."""
+    """Anything that can steer a Denoiser: a Network, or two lines in a test.
+
+    What it answers is finite: it raises where it is not.
+    """
 
     @property
     def spec(self) -> ModelSpec: ...
@@ -164,7 +167,8 @@ class Network:
                 f"{self.path}: gain should have shape (1, {n_frames}, {self.spec.n_bins}) and "
                 f"speech (1, {n_frames}, 1), found {gain.shape} and {speech.shape}"
             )
-        # A sum is finite only if every term is: one pass, and no array of booleans.
+        # One of them would stay in the sound. A sum is finite only if every term is: one pass, and
+        # no array of booleans.
         with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
             total = sum(float(np.add.reduce(part, axis=None)) for part in (gain, speech, *rest))
         if not math.isfinite(total):
