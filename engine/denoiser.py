@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -52,15 +51,38 @@ class Knobs:
         return 0.0 if self.limit_db >= MAX_LIMIT_DB else float(10.0 ** (-self.limit_db / 20.0))
 
 
-class Frame(NamedTuple):
-    """What a viewer may see of one frame; never changed once published."""
+class Frame:
+    """What a viewer may see of one frame; never changed once published.
 
-    noisy_db: Float
-    """(n_fft // 2 + 1,) [dB re full-scale sine]."""
-    gain: Float
-    """(n_fft // 2 + 1,) in [0, 1], as applied."""
-    speech: float
-    """Probability of voice in the frame, in [0, 1]."""
+    Parameters
+    ----------
+    noisy_db : (n_fft // 2 + 1,) [dB re full-scale sine]
+    gain : (n_fft // 2 + 1,) in [0, 1]
+    speech : probability of voice in the frame, in [0, 1]
+    filtered : the lowest bins as they were and as a filter left them, if one did
+    """
+
+    __slots__ = ("_filtered", "_gain", "noisy_db", "speech")
+
+    def __init__(
+        self,
+        noisy_db: Float,
+        gain: Float,
+        speech: float,
+        filtered: tuple[Complex, Complex] | None = None,
+    ) -> None:
+        self.noisy_db, self.speech = noisy_db, speech
+        self._gain, self._filtered = gain, filtered
+
+    @property
+    def gain(self) -> Float:
+        """(n_fft // 2 + 1,) in [0, 1], as applied. Of a filter worked out here: few look."""
+        if (filtered := self._filtered) is not None:
+            heard, made = (np.abs(bins) for bins in filtered)
+            gain = self._gain.copy()
+            gain[: len(made)] = np.minimum(made / np.maximum(heard, _SILENT), 1.0)
+            self._gain, self._filtered = gain, None
+        return self._gain
 
 
 class Denoiser:
@@ -104,24 +126,7 @@ class Denoiser:
         self.fault: Exception | None = None
         self._failures = self._good = 0
         self._rest = self._resting = 0  # hops between two tries, and those of them still to come
-        self.speech = 0.0
-        """Probability of voice in the last frame, in [0, 1]; may be read from any thread."""
-        self._frame = Frame(silence_db, np.ones(self.spec.n_spectrum, np.float32), 0.0)
-        self._filtered: Complex | None = None  # its lowest bins, if their gain is not known yet
-
-    @property
-    def frame(self) -> Frame:
-        """What the last hop was and became; ask between two hops only.
-
-        What the filter came to is worked out here: mostly nobody looks.
-        """
-        if self._filtered is not None:
-            n = self.spec.filter_bins
-            heard, found = np.abs(self._past[0]), np.abs(self._filtered)
-            gain = self._frame.gain.copy()
-            gain[:n] = np.minimum(found / np.maximum(heard, _SILENT), 1.0)
-            self._frame, self._filtered = self._frame._replace(gain=gain), None
-        return self._frame
+        self.frame = Frame(silence_db, np.ones(self.spec.n_spectrum, np.float32), 0.0)
 
     def process(self, hop: Float) -> Float:
         """Clean one hop.
@@ -149,15 +154,16 @@ class Denoiser:
         self._waiting.append((spectrum, noisy_db))
         spectrum, noisy_db = self._waiting.popleft()  # the frame that the gain is about
         cleaned = spectrum * gain
-        self.speech, self._frame = speech, Frame(noisy_db, gain, speech)
+        filtered = None
         if self.spec.filter_taps:
-            self._filtered = self._filter(spectrum, cleaned, gain, taps)
+            filtered = self._filter(spectrum, cleaned, gain, taps)
+        self.frame = Frame(noisy_db, gain, speech, filtered)
         return self._synthesis(cleaned)
 
     def _filter(
         self, spectrum: Complex, cleaned: Complex, gain: Float, taps: Complex | None
-    ) -> Complex | None:
-        """Put filtered bins in place of the lowest of ``cleaned``; returns them, if any were."""
+    ) -> tuple[Complex, Complex] | None:
+        """Put filtered bins in place of the lowest of ``cleaned``; returns both, if any were."""
         n = self.spec.filter_bins
         self._past[1:] = self._past[:-1]
         self._past[0] = spectrum[:n]
@@ -171,7 +177,7 @@ class Denoiser:
             least = np.float32(knobs.floor) * np.abs(self._past[0])
             made = np.where(np.abs(made) < least, cleaned[:n], made)
         cleaned[:n] = made
-        return made
+        return spectrum[:n], made
 
     def _estimate(self, noisy_db: Float, spectrum: Complex) -> tuple[Float, float, Complex | None]:
         """Gain of every bin of the spectrum, the probability of speech, and the filter."""

@@ -304,7 +304,7 @@ class LiveSession:
             delay_ms=delay_ms,
             cpu_percent=100.0 * cpu,
             drops=self._capture.gaps + first.stops + first.jumps,
-            speech=denoiser.speech,
+            speech=denoiser.frame.speech,
             seconds=now - self._started_s,
             fault=fault,
             worker_percent=100.0 * spent_s / elapsed_s,

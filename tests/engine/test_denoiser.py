@@ -128,6 +128,20 @@ def test_a_filter_of_the_newest_frame_alone_is_a_pure_delay(
     assert_delayed(run(Denoiser(network), signal), signal, network.spec.latency)
 
 
+def test_what_a_filter_came_to_is_the_same_whenever_it_is_looked_at(
+    spec: ModelSpec, rng: np.random.Generator
+) -> None:
+    network = filtering(spec, [0.3 + 0.2j, -0.4j], 0.9)
+    signal = noise(rng, spec)
+    _, later = watched(Denoiser(network), signal)
+    denoiser, at_once = Denoiser(network), []
+    for hop in signal.reshape(-1, spec.hop):
+        denoiser.process(hop)
+        at_once.append(denoiser.frame.gain.copy())
+    assert np.ptp(at_once[-1]) > 0.1
+    np.testing.assert_array_equal([frame.gain for frame in later], at_once)
+
+
 @pytest.mark.parametrize("k", [1, 2])
 def test_a_filter_of_an_older_frame_brings_back_what_it_was(
     spec: ModelSpec, k: int, rng: np.random.Generator
@@ -343,8 +357,8 @@ def test_the_hop_and_the_published_frames_are_not_changed(
         np.testing.assert_array_equal(buffer, hop)
         buffer[:] = np.nan
         frames.append(denoiser.frame)
-        copies.append(Frame(denoiser.frame.noisy_db.copy(), denoiser.frame.gain.copy(), 0.0))
-        copies[-1] = copies[-1]._replace(speech=denoiser.frame.speech)
+        frame = frames[-1]
+        copies.append(Frame(frame.noisy_db.copy(), frame.gain.copy(), frame.speech))
     assert_same_frames(frames, copies)
     np.testing.assert_array_equal(np.concatenate(made), run(Denoiser(lstm), signal))
 
