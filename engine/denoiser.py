@@ -5,12 +5,15 @@ Not here: device rates and block sizes (``pipeline``), threads (``live``).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from engine.network import Estimator
+from engine.errors import ModelError
+from engine.network import Estimate, Estimator
 from engine.stft import Analysis, Complex, Float, Synthesis, heard, to_db
 
 MAX_LIMIT_DB = 100.0
@@ -51,38 +54,15 @@ class Knobs:
         return 0.0 if self.limit_db >= MAX_LIMIT_DB else float(10.0 ** (-self.limit_db / 20.0))
 
 
-class Frame:
-    """What a viewer may see of one frame; never changed once published.
+class Frame(NamedTuple):
+    """What a viewer may see of one frame; never changed once published."""
 
-    Parameters
-    ----------
-    noisy_db : (n_fft // 2 + 1,) [dB re full-scale sine]
-    gain : (n_fft // 2 + 1,) in [0, 1]
-    speech : probability of voice in the frame, in [0, 1]
-    filtered : the lowest bins as they were and as a filter left them, if one did
-    """
-
-    __slots__ = ("_filtered", "_gain", "noisy_db", "speech")
-
-    def __init__(
-        self,
-        noisy_db: Float,
-        gain: Float,
-        speech: float,
-        filtered: tuple[Complex, Complex] | None = None,
-    ) -> None:
-        self.noisy_db, self.speech = noisy_db, speech
-        self._gain, self._filtered = gain, filtered
-
-    @property
-    def gain(self) -> Float:
-        """(n_fft // 2 + 1,) in [0, 1], as applied. Of a filter worked out here: few look."""
-        if (filtered := self._filtered) is not None:
-            heard, made = (np.abs(bins) for bins in filtered)
-            gain = self._gain.copy()
-            gain[: len(made)] = np.minimum(made / np.maximum(heard, _SILENT), 1.0)
-            self._gain, self._filtered = gain, None
-        return self._gain
+    noisy_db: Float
+    """(n_fft // 2 + 1,) [dB re full-scale sine]."""
+    gain: Float
+    """(n_fft // 2 + 1,) in [0, 1], as applied."""
+    speech: float
+    """Probability of voice in the frame, in [0, 1]."""
 
 
 class Denoiser:
@@ -154,30 +134,31 @@ class Denoiser:
         self._waiting.append((spectrum, noisy_db))
         spectrum, noisy_db = self._waiting.popleft()  # the frame that the gain is about
         cleaned = spectrum * gain
-        filtered = None
         if self.spec.filter_taps:
-            filtered = self._filter(spectrum, cleaned, gain, taps)
-        self.frame = Frame(noisy_db, gain, speech, filtered)
+            gain = self._filter(spectrum, cleaned, gain, taps)
+        self.frame = Frame(noisy_db, gain, speech)
         return self._synthesis(cleaned)
 
     def _filter(
         self, spectrum: Complex, cleaned: Complex, gain: Float, taps: Complex | None
-    ) -> tuple[Complex, Complex] | None:
-        """Put filtered bins in place of the lowest of ``cleaned``; returns both, if any were."""
+    ) -> Float:
+        """Put filtered bins in place of the lowest of ``cleaned``; returns gains as heard."""
         n = self.spec.filter_bins
         self._past[1:] = self._past[:-1]
         self._past[0] = spectrum[:n]
         knobs = self.knobs
         if taps is None or knobs.bypass or knobs.floor >= 1.0:
-            return None
+            return gain
         made = np.einsum("tb,tb->b", taps, self._past)
         made *= gain[:n]
+        heard, found = np.abs(self._past[0]), np.abs(made)
         if knobs.floor > 0.0:
             # Where it would turn down by more than the limit, the gain's floor stays.
-            least = np.float32(knobs.floor) * np.abs(self._past[0])
-            made = np.where(np.abs(made) < least, cleaned[:n], made)
+            made = np.where(found < np.float32(knobs.floor) * heard, cleaned[:n], made)
+            found = np.abs(made)
         cleaned[:n] = made
-        return spectrum[:n], made
+        gain[:n] = np.minimum(found / np.maximum(heard, _SILENT), 1.0)
+        return gain
 
     def _estimate(self, noisy_db: Float, spectrum: Complex) -> tuple[Float, float, Complex | None]:
         """Gain of every bin of the spectrum, the probability of speech, and the filter."""
@@ -189,6 +170,7 @@ class Denoiser:
         try:
             told = heard(noisy_db[np.newaxis], spectrum[np.newaxis], spec, self._before)
             estimate = self._network(told, self._state)
+            _check(estimate)
         except Exception as error:  # whatever it is, the call goes on
             self.fault = error
             self._state = self._network.initial_state()
@@ -214,6 +196,16 @@ class Denoiser:
         if self._failures > _FAILURES:
             longest = int(_LONGEST_REST_S / self.spec.hop_s)
             self._rest = self._resting = min(max(2 * self._rest, 8), longest)
+
+
+def _check(estimate: Estimate) -> None:
+    """Raise ModelError for gains that are no numbers: one of them would stay in the sound."""
+    with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
+        total = float(estimate.gain.sum()) + float(estimate.speech[0])
+        if estimate.filter is not None:
+            total += float(np.abs(estimate.filter).sum())
+    if not math.isfinite(total):
+        raise ModelError("the network answered NaN or infinity")
 
 
 def only_sound(block: Float) -> Float:

@@ -45,10 +45,7 @@ class Estimate(NamedTuple):
 
 
 class Estimator(Protocol):
-    """Anything that can steer a Denoiser: a Network, or two lines in a test.
-
-    What it answers is finite: it raises where it is not.
-    """
+    """Anything that can steer a Denoiser: a Network, or two lines in a test."""
 
     @property
     def spec(self) -> ModelSpec: ...
@@ -167,8 +164,7 @@ class Network:
                 f"{self.path}: gain should have shape (1, {n_frames}, {self.spec.n_bins}) and "
                 f"speech (1, {n_frames}, 1), found {gain.shape} and {speech.shape}"
             )
-        # One of them would stay in the sound. A sum is finite only if every term is: one pass, and
-        # no array of booleans.
+        # A sum is finite only if every term is: one pass, and no array of booleans.
         with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
             total = sum(float(np.add.reduce(part, axis=None)) for part in (gain, speech, *rest))
         if not math.isfinite(total):

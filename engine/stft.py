@@ -205,19 +205,17 @@ def phase_motion(spectra: Complex, spec: ModelSpec, before: Complex | None = Non
     """
     n = spec.phase_bins
     low, above = spectra[..., :n], spectra[..., 1 : n + 1]
-    both = np.empty((*low.shape[:-1], 2, n), np.complex64)
-    moved, apart = both[..., 0, :], both[..., 1, :]
-    moved[..., 1:, :] = low[..., :-1, :]
-    moved[..., 0, :] = 0.0 if before is None else before[..., :n]
-    np.conj(moved, out=moved)
-    moved *= advance(n, spec.hop, spec.n_fft)
-    moved *= low
-    np.conj(low, out=apart)
-    apart *= -above
-    # Of length 1, or less where there is next to nothing.
-    both /= np.maximum(np.abs(both), least_product(spec))
-    parts = both.view(np.float32).reshape(*both.shape, 2).swapaxes(-1, -2)
-    return parts.reshape(*low.shape[:-1], 4 * n)
+    first = np.zeros_like(low[..., :1, :]) if before is None else before[..., np.newaxis, :n]
+    earlier = np.concatenate([first, low[..., :-1, :]], axis=-2)
+    moved = _direction(low * np.conj(earlier) * advance(n, spec.hop, spec.n_fft), spec)
+    apart = _direction(-above * np.conj(low), spec)
+    return np.concatenate([moved.real, moved.imag, apart.real, apart.imag], axis=-1)
+
+
+def _direction(product: Complex, spec: ModelSpec) -> Complex:
+    """Of length 1, or less where there is next to nothing."""
+    way = product / np.maximum(np.abs(product), least_product(spec))
+    return way.astype(np.complex64, copy=False)
 
 
 def least_product(spec: ModelSpec) -> np.float32:

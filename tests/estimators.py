@@ -60,6 +60,18 @@ class Failing:
         return self._network(heard, state)
 
 
+class Broken(Failing):
+    """Another estimator that answers NaN at some of its calls, counted from 0."""
+
+    def __call__(self, heard: Float, state: State) -> Estimate:
+        call = self.calls
+        self.calls += 1
+        estimate = self._network(heard, state)
+        if call in self._at:
+            return estimate._replace(gain=np.full_like(estimate.gain, np.nan))
+        return estimate
+
+
 class Slow:
     """Another estimator that takes ``cost_s`` for a frame, by whatever spends time."""
 

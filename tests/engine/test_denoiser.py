@@ -14,7 +14,7 @@ from engine.errors import ModelError
 from engine.network import Estimate, Estimator, Network, State
 from engine.spec import ModelSpec
 from engine.stft import Float, heard, istft, stft, to_db
-from tests.estimators import Failing, Filtering, Lagging, Steady
+from tests.estimators import Broken, Failing, Filtering, Lagging, Steady
 from tests.onnx_models import write_identity
 
 BAD = [np.nan, np.inf, -np.inf, 1e30, -3e38, 1e4]
@@ -126,20 +126,6 @@ def test_a_filter_of_the_newest_frame_alone_is_a_pure_delay(
     network = filtering(replace(spec, lookahead=lookahead), [1.0, 0.0, 0.0])
     signal = noise(rng, spec)
     assert_delayed(run(Denoiser(network), signal), signal, network.spec.latency)
-
-
-def test_what_a_filter_came_to_is_the_same_whenever_it_is_looked_at(
-    spec: ModelSpec, rng: np.random.Generator
-) -> None:
-    network = filtering(spec, [0.3 + 0.2j, -0.4j], 0.9)
-    signal = noise(rng, spec)
-    _, later = watched(Denoiser(network), signal)
-    denoiser, at_once = Denoiser(network), []
-    for hop in signal.reshape(-1, spec.hop):
-        denoiser.process(hop)
-        at_once.append(denoiser.frame.gain.copy())
-    assert np.ptp(at_once[-1]) > 0.1
-    np.testing.assert_array_equal([frame.gain for frame in later], at_once)
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -357,8 +343,8 @@ def test_the_hop_and_the_published_frames_are_not_changed(
         np.testing.assert_array_equal(buffer, hop)
         buffer[:] = np.nan
         frames.append(denoiser.frame)
-        frame = frames[-1]
-        copies.append(Frame(frame.noisy_db.copy(), frame.gain.copy(), frame.speech))
+        copies.append(Frame(denoiser.frame.noisy_db.copy(), denoiser.frame.gain.copy(), 0.0))
+        copies[-1] = copies[-1]._replace(speech=denoiser.frame.speech)
     assert_same_frames(frames, copies)
     np.testing.assert_array_equal(np.concatenate(made), run(Denoiser(lstm), signal))
 
@@ -394,9 +380,10 @@ def test_a_failing_network_lets_the_delayed_sound_through_until_it_recovers(
             np.testing.assert_array_equal(made, 0.0)
 
 
-def test_errors_do_not_click(spec: ModelSpec) -> None:
+@pytest.mark.parametrize("kind", [Failing, Broken])
+def test_neither_errors_nor_nan_click(spec: ModelSpec, kind: type[Failing]) -> None:
     """A tone that is turned down, then not, then again: no bend that the tone has not itself."""
-    network = Failing(Steady(replace(spec, n_bins=spec.n_spectrum), 0.25), range(20, 30))
+    network = kind(Steady(replace(spec, n_bins=spec.n_spectrum), 0.25), range(20, 30))
     denoiser = Denoiser(network)
     step = 2.0 * np.pi * 440.0 / spec.sample_rate
     tone = (0.5 * np.sin(step * np.arange(60 * spec.hop))).astype(np.float32)
