@@ -53,7 +53,8 @@ class Tape:
 
         Positions from a later one on are written anew when it lies before ``written``.
         """
-        begun, written = self._stretches[0], self.written
+        # What has gone stays gone when positions fall: ``begun`` knows how far it was overwritten.
+        begun, written = self.begun, self.written
         self._stretches = (position, begun, min(written, position))
         self._claimed = self.written = position
 

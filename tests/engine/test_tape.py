@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.stft import Float
@@ -31,6 +31,7 @@ def ramp(start: int, n: int) -> Float:
         max_size=60,
     ),
 )
+@example(capacity=3, steps=[("write", 4), ("leap", 3), ("read", 0)])
 def test_any_sequence_of_calls_finds_what_was_written_there(
     capacity: int, steps: list[tuple[str, int]]
 ) -> None:
