@@ -162,6 +162,23 @@ def test_the_delay_told_does_not_wander_with_what_is_told_of_the_device(
     assert np.ptp(off_ms) < 4.0
 
 
+def test_the_delay_told_hardly_follows_what_runs_on_for_seconds(
+    card: Card, session: LiveSession
+) -> None:
+    """As PipeWire after a start, of a busy machine: up by 8 ms a second, and back."""
+    sound = ramp(1000)
+    off_ms = []
+    for start in range(0, 1000, 20):
+        card.told_more_s = 0.008 * (5.0 - abs(5.0 - start / 100))
+        played = run(card, session, sound[start * BLOCK : (start + 20) * BLOCK])
+        told_ms = session.status().delay_ms
+        at = (start + 20) * BLOCK - 1
+        shift = at - round(float(played[-1]) * 2**20)
+        if told_ms is not None and start > 100:
+            off_ms.append(told_ms - 1000 * (shift / SAMPLE_RATE + CAPTURE_S + PLAYBACK_S))
+    assert -1.0 < min(off_ms) < max(off_ms) < 14.0  # 20 by the mean
+
+
 def test_a_device_that_buffers_more_from_now_on_is_told_of(
     card: Card, session: LiveSession
 ) -> None:
