@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,15 +80,27 @@ def behind(told: Mapping[str, Any], step: int) -> dict[str, float]:
     return {"steps": step + before.get("steps", 0), "hours_seen": round(hours, 1)}
 
 
-def beginning(start: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Weights to begin with, of a run or of a model file, and what is ``behind`` them.
+class Beginning(NamedTuple):
+    """What a run begins with."""
 
-    Raises TrainingError or ModelError.
-    """
+    weights: dict[str, np.ndarray]
+    """As ``networks.weights_of`` names them."""
+    before: dict[str, float]
+    """What is ``behind`` them; empty where it is not known."""
+    preset: str | None
+    """Name of the preset that their network began as, if it is told."""
+
+
+def beginning(start: Path) -> Beginning:
+    """Weights to begin with, of a run or of a model file; raises TrainingError or ModelError."""
     if start.suffix == ".onnx":
         from training.graph_weights import weights_in
 
         weights, spec = weights_in(start)
-        return weights, {n: spec.training[n] for n in ("steps", "hours_seen") if n in spec.training}
-    weights, told = checkpoint(start), told_of(start)
-    return weights, behind(told, int(weights["step"])) if "spec" in told else {}
+        training = spec.training
+        before = {name: training[name] for name in ("steps", "hours_seen") if name in training}
+    else:
+        weights, told = checkpoint(start), told_of(start)
+        training = told.get("training", {})
+        before = behind(told, int(weights["step"])) if "spec" in told else {}
+    return Beginning(weights, before, training.get("preset"))

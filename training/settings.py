@@ -58,6 +58,15 @@ MIXED_ON = ("processor", "card")
 FILE = "settings.toml"
 """What was used, in the run's folder."""
 
+AS_START = "start"
+"""A preset: the network whose weights are begun with."""
+
+# What a spec says of frames. Its name and version are for whoever goes on to choose.
+_FRAMES = (
+    *("sample_rate", "n_fft", "hop", "n_bins", "window", "synthesis_window"),
+    *("above", "floor_db", "lookahead"),
+)
+
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # False for NaN
@@ -199,12 +208,13 @@ class Settings:
     out: Path
     """Folder of the run."""
     preset: str = "classic"
-    """Size and kind of the network: a name in ``networks.PRESETS``; the setting's own unless
-    said."""
+    """Size and kind of the network: a name in ``networks.PRESETS``, or ``AS_START``. Unless said
+    what is begun with, else the setting's own."""
     seed: int = 1
     """Of weights and mixtures."""
     start: Path | None = None
-    """Folder of another run, or a model file, whose weights this one begins with."""
+    """Folder of another run, or a model file, whose weights this one begins with; of its setting
+    and with its network, as far as nothing else is said."""
     catalogue: Path | None = None
     """SQLite file that the run is recorded in; in the run's folder unless said."""
     devices: str = "1"
@@ -316,12 +326,49 @@ def settings(args: argparse.Namespace) -> Settings:
             if not isinstance(table, dict):
                 raise TrainingError(f"{part} should be a table of settings, found {table!r}")
         table[name] = value
+    _take_from_start(tables)
     name = tables.get("model", {}).get("setting") if isinstance(tables.get("model"), dict) else ""
     if name in SETTINGS:
         tables.setdefault("preset", name)  # each setting has a network made for it
     if "out" not in tables:
         raise TrainingError("no folder for the run: give --out, or out in the settings")
     return _settings(tables)
+
+
+def _take_from_start(tables: dict[str, Any]) -> None:
+    """Be of the kind that is begun with, unless another preset or setting is asked for.
+
+    What is given of ``[model]`` stays, as what is given of ``[network]``: a network may grow.
+    """
+    start, model = tables.get("start"), tables.get("model", {})
+    if not isinstance(start, str | Path) or "preset" in tables or not isinstance(model, dict):
+        return
+    frames = _frames_of(Path(start))
+    timing = ("sample_rate", "n_fft", "hop")
+    names = [
+        name
+        for name, spec in SETTINGS.items()
+        if all(frames.get(one) == getattr(spec, one) for one in timing)
+    ]
+    if not frames or model.get("setting") not in (None, *names):
+        return
+    setting = {"setting": names[0]} if names else {}
+    tables["model"] = setting | frames | model
+    tables["preset"] = AS_START
+
+
+def _frames_of(start: Path) -> dict[str, Any]:
+    """What a run or a model file says of its frames; nothing where it does not tell.
+
+    Raises TrainingError or ModelError when it is broken.
+    """
+    if start.suffix == ".onnx":
+        from engine.network import Network  # takes a moment
+
+        spec: Any = asdict(Network(start, provider="cpu").spec)
+    else:
+        spec = load(start / FILE).get("model") if (start / FILE).is_file() else None
+    return {n: spec[n] for n in _FRAMES if n in spec} if isinstance(spec, dict) else {}
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from training.settings import Optimiser, Run, Settings
 if TYPE_CHECKING:
     from training.accelerated import CardBatches
     from training.dataset_mixed import MixedBatches
+    from training.networks import Preset
     from training.objectives import Objective
 
 log = logging.getLogger("training")
@@ -150,9 +151,13 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     from training import losses, networks, objectives
     from training.export import export_run
 
-    preset = settings.table(
-        networks.Preset, chosen.network, "network", networks.named(chosen.preset)
-    )
+    begun = None
+    if chosen.start is not None and (
+        chosen.preset == settings.AS_START or not (chosen.out / STATE).exists()
+    ):
+        begun = runs.beginning(chosen.start)
+    chosen, usual = _with_preset(chosen, begun)
+    preset = settings.table(networks.Preset, chosen.network, "network", usual)
     weights = settings.table(losses.Weights, chosen.loss, "loss")
     model = replace(
         chosen.model,
@@ -181,9 +186,9 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         before = runs.told_of(chosen.out).get("before", {})
         learner.restore(state)
         log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
-    elif chosen.start is not None:
-        weights_before, before = runs.beginning(chosen.start)
-        learner.begin_with(weights_before)
+    elif begun is not None:
+        before = begun.before
+        learner.begin_with(begun.weights)
     validation = [held_out[k] for k in range(chosen.run.validation_batches)]
     if not is_first:
         _learn(learner, learnt, validation, progress, chosen, _Leaving(chosen, None, None))
@@ -701,6 +706,21 @@ def _from_folders(chosen: Settings) -> tuple[Side, Side]:
         return (speech[0], noise[0], None), (speech[1], noise[1], None)
     rooms = split(load(data.rir, rate, cache / "rir"), data.held_out)
     return (speech[0], noise[0], rooms[0]), (speech[1], noise[1], rooms[1])
+
+
+def _with_preset(chosen: Settings, begun: runs.Beginning | None) -> tuple[Settings, Preset]:
+    """The preset that is meant, and settings that name one: weights tell all but their loss."""
+    from training import networks
+
+    if chosen.preset != settings.AS_START:
+        return chosen, networks.named(chosen.preset)
+    if begun is None:
+        raise TrainingError(f"preset {settings.AS_START} is that of what --start names: give both")
+    preset = networks.preset_of(begun.weights)
+    name = begun.preset
+    if name is None or name not in networks.PRESETS:
+        return chosen, preset
+    return replace(chosen, preset=name), replace(preset, loss=networks.PRESETS[name].loss)
 
 
 def _describe_run(

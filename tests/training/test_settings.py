@@ -11,7 +11,9 @@ from engine.errors import ModelError, TrainingError
 from training import settings
 from training.losses import Weights
 from training.networks import Preset
-from training.settings import CLASSIC, FULLBAND, Data, Settings
+from training.settings import CLASSIC, FULLBAND, SETTINGS, Data, Settings
+
+ROOT = Path(__file__).parents[2]
 
 
 def told(*options: str) -> Settings:
@@ -68,6 +70,26 @@ def test_a_setting_brings_its_network():
     assert told("--out=x", "--setting=classic").preset == "classic"
     assert told("--out=x", "--setting=fullband", "--preset=small").preset == "small"
     assert told("--out=x").preset == "classic"
+
+
+@pytest.mark.parametrize("name", ["classic", "fullband"])
+def test_what_is_begun_with_brings_its_setting_and_network(name, tmp_path):
+    model = ROOT / "models" / f"{name}.onnx"
+    found = told("--out=x", f"--start={model}")
+    assert found == replace(
+        Settings(Path("x").absolute(), "start", start=model.absolute()), model=SETTINGS[name]
+    )
+    wider = told("--out=x", f"--start={model}", "--set=network.units=[9]", "--set=model.name=mine")
+    assert (wider.preset, dict(wider.network)) == ("start", {"units": [9]})
+    assert wider.model == replace(SETTINGS[name], name="mine")
+    assert told("--out=x", f"--start={model}", "--preset=tiny").preset == "tiny"
+    other = "classic" if name == "fullband" else "fullband"
+    assert told("--out=x", f"--start={model}", f"--setting={other}").preset == other
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / settings.FILE).write_text(settings.to_toml(found))
+    assert told("--out=y", f"--start={run}").model == SETTINGS[name]
+    assert told("--out=y", f"--start={tmp_path}").preset == "classic"  # which is no run
 
 
 def test_without_a_file_the_defaults_hold(tmp_path):

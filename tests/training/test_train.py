@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+import tomllib
 
 import numpy as np
 import pytest
@@ -47,6 +48,13 @@ def arguments(folders, out, *more: str) -> argparse.Namespace:
     return parser.parse_args(options(folders, out, *more))
 
 
+def without_preset(folders, out, *more: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    given = options(folders, out, *more)
+    return parser.parse_args([option for option in given if not option.startswith("--preset=t")])
+
+
 def ignore(text: str) -> None:
     """What the command line prints is not looked at here."""
 
@@ -59,6 +67,10 @@ def rows(out) -> list[dict[str, str]]:
 def arrays(path) -> dict[str, np.ndarray]:
     with np.load(path) as file:
         return dict(file)
+
+
+def shapes(out) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays(out / "checkpoint.npz").items()}
 
 
 def weights(path) -> dict[str, bytes]:
@@ -156,6 +168,26 @@ def test_a_run_goes_on_from_a_model_file(folders, tmp_path):
     assert json.loads((second / "run.json").read_text())["before"]["steps"] == 4
     for name in set(wanted) - {"step"}:
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6, err_msg=name)
+
+
+def test_what_is_begun_with_brings_its_network(folders, tmp_path):
+    """Nothing else need be said to go on from a network that is no preset's."""
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    other = ("--set=network.units=[20,16]", "--set=network.front=12")
+    train.run(arguments(folders, first, "--steps=2", *other), ignore)
+    more = ("--steps=2", "--rate=0")
+    model = first / "classic.onnx"
+    train.run(without_preset(folders, second, *more, f"--start={model}"), ignore)
+    assert shapes(second) == shapes(first)
+    train.run(without_preset(folders, third, *more, f"--start={second}"), ignore)
+    assert shapes(third) == shapes(first)
+    told = tomllib.loads((third / "settings.toml").read_text())
+    assert (told["preset"], told["network"]["units"]) == ("tiny", [20, 16])
+    # What was written repeats it, and is gone on from, without what it began with.
+    (second / "checkpoint.npz").unlink()
+    train.run(without_preset(folders, third, "--steps=3", "--resume"), ignore)
+    with pytest.raises(TrainingError, match="preset start is that of what --start names"):
+        train.run(without_preset(folders, tmp_path / "fourth", "--preset=start"), ignore)
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(folders, tmp_path):
