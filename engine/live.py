@@ -94,7 +94,7 @@ _LAG_MEAN_S, _LAG_MOST_S = 30.0, 0.1
 _LAG_STEP_S, _LAG_MOVED_S = 0.020, 5.0
 # It wanders up further than down: for seconds what is told runs on at a slope that was learnt from
 # a few moments of a start. So no more than this above its lower tenth counts for what users are
-# told: of 13 starts on PipeWire the mean was off by -8 to 19 ms, this is by -9 to 2 ms.
+# told: of 13 starts on PipeWire the mean was off by -9 to 19 ms, this by -10 to 2 ms.
 _LAG_ABOVE_S = 0.012
 # A worker further behind than this would clean what has been played long since.
 _BACKLOG_S = 0.25
