@@ -208,8 +208,8 @@ class Settings:
     out: Path
     """Folder of the run."""
     preset: str = "classic"
-    """Size and kind of the network: a name in ``networks.PRESETS``, or ``AS_START``. Unless said
-    what is begun with, else the setting's own."""
+    """Size and kind of the network: a name in ``networks.PRESETS`` or ``AS_START``, which it is
+    where only ``start`` is given; the setting's own where that is not either."""
     seed: int = 1
     """Of weights and mixtures."""
     start: Path | None = None
@@ -260,8 +260,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--catalogue", "catalogue", "SQLite file to record in (default: in --out)", **path)
     begin = "begin with the weights of another run or of a model file (.onnx)"
     add(parser, "--start", "start", begin, metavar="RUN|MODEL", **path)
-    add(parser, "--setting", "model.setting", "default: classic", choices=SETTINGS)
-    add(parser, "--preset", "preset", "size and kind of the network (default: the setting's)")
+    setting = "default: that of --start, or classic"
+    add(parser, "--setting", "model.setting", setting, choices=SETTINGS)
+    kind = "size and kind of the network (default: as --start, or the setting's)"
+    add(parser, "--preset", "preset", kind)
     add(parser, "--clean", "mixing.clean", "share of clips without noise", type=float)
     add(parser, "--seed", "seed", "of weights and mixtures (default: 1)", type=int)
     length = parser.add_mutually_exclusive_group()

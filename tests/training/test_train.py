@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -26,8 +27,7 @@ from training import train
 from training.recordings import load, split
 from training.settings import Optimiser, Run
 
-SMALL = (
-    "--preset=tiny",
+BRIEF = (
     "--clips=4",
     "--frames=24",
     "--validation-batches=1",
@@ -35,24 +35,18 @@ SMALL = (
     "--set=data.held_out=0.4",  # of six voices and noises some must be held out
     "--set=data.simulated_rooms=0",  # each takes a tenth of a second
 )
+SMALL = ("--preset=tiny", *BRIEF)
 
 
-def options(folders, out, *more: str) -> list[str]:
+def options(folders, out, *more: str, usual: Sequence[str] = SMALL) -> list[str]:
     given = [f"--{kind}={folder}" for kind, folder in folders.items()]
-    return [*given, f"--out={out}", f"--cache={out.parent / 'cache'}", *SMALL, *more]
+    return [*given, f"--out={out}", f"--cache={out.parent / 'cache'}", *usual, *more]
 
 
-def arguments(folders, out, *more: str) -> argparse.Namespace:
+def arguments(folders, out, *more: str, usual: Sequence[str] = SMALL) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    return parser.parse_args(options(folders, out, *more))
-
-
-def without_preset(folders, out, *more: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    train.add_arguments(parser)
-    given = options(folders, out, *more)
-    return parser.parse_args([option for option in given if not option.startswith("--preset=t")])
+    return parser.parse_args(options(folders, out, *more, usual=usual))
 
 
 def ignore(text: str) -> None:
@@ -177,17 +171,17 @@ def test_what_is_begun_with_brings_its_network(folders, tmp_path):
     train.run(arguments(folders, first, "--steps=2", *other), ignore)
     more = ("--steps=2", "--rate=0")
     model = first / "classic.onnx"
-    train.run(without_preset(folders, second, *more, f"--start={model}"), ignore)
+    train.run(arguments(folders, second, *more, f"--start={model}", usual=BRIEF), ignore)
     assert shapes(second) == shapes(first)
-    train.run(without_preset(folders, third, *more, f"--start={second}"), ignore)
+    train.run(arguments(folders, third, *more, f"--start={second}", usual=BRIEF), ignore)
     assert shapes(third) == shapes(first)
     told = tomllib.loads((third / "settings.toml").read_text())
     assert (told["preset"], told["network"]["units"]) == ("tiny", [20, 16])
     # What was written repeats it, and is gone on from, without what it began with.
     (second / "checkpoint.npz").unlink()
-    train.run(without_preset(folders, third, "--steps=3", "--resume"), ignore)
+    train.run(arguments(folders, third, "--steps=3", "--resume", usual=BRIEF), ignore)
     with pytest.raises(TrainingError, match="preset start is that of what --start names"):
-        train.run(without_preset(folders, tmp_path / "fourth", "--preset=start"), ignore)
+        train.run(arguments(folders, tmp_path / "fourth", "--preset=start", usual=BRIEF), ignore)
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(folders, tmp_path):
