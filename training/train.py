@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,20 +176,23 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         raise TrainingError(f"{chosen.out} cannot be the run's folder: {error}") from error
     state = runs.arrays(chosen.out / STATE) if (chosen.out / STATE).exists() else None
     progress = Progress.of(state) if state else Progress()
+    if chosen.data.mixed_on == "card":
+        _check_card()
+    made = partial(_learner, chosen, preset, objective, strategy)
+    learner, before = None, begun.before if begun is not None else {}
+    if state is not None or begun is not None:
+        # Levels are among the weights; what does not fit is told before hours of sound are read.
+        unknown = np.zeros(chosen.model.n_bins, np.float32)
+        learner = made((unknown, unknown))
+        if state is not None:
+            before = runs.told_of(chosen.out).get("before", {})
+            learner.restore(state)
+            log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
+        elif begun is not None:
+            learner.begin_with(begun.weights)
     learnt, held_out, speech, noise, data = _supplies(chosen, objective.waves)
-    if state is None:
-        mean_db, deviation_db = statistics(learnt, chosen.run.statistics_batches)
-    else:  # they are among its weights
-        mean_db, deviation_db = np.zeros((2, chosen.model.n_bins), np.float32)
-    learner = _learner(chosen, preset, objective, (mean_db, deviation_db), strategy)
-    before: dict[str, float] = {}
-    if state is not None:
-        before = runs.told_of(chosen.out).get("before", {})
-        learner.restore(state)
-        log.info("resumed at step %d, %.1f min", progress.step, progress.spent_s / 60.0)
-    elif begun is not None:
-        before = begun.before
-        learner.begin_with(begun.weights)
+    if learner is None:
+        learner = made(statistics(learnt, chosen.run.statistics_batches))
     validation = [held_out[k] for k in range(chosen.run.validation_batches)]
     if not is_first:
         _learn(learner, learnt, validation, progress, chosen, _Leaving(chosen, None, None))
@@ -519,7 +523,7 @@ def _bar(progress: Progress, run: Run) -> Iterator[Callable[[], None]]:
 
 
 def _learner(
-    chosen: Settings, preset: Any, objective: Objective, levels: tuple[Float, Float], strategy: Any
+    chosen: Settings, preset: Any, objective: Objective, strategy: Any, levels: tuple[Float, Float]
 ) -> Learner:
     """What learns: on a card with an update of its own, where the network has one."""
     if chosen.data.mixed_on == "card":
@@ -614,8 +618,6 @@ def _supplies(
 
         if dataset_mixed.is_layout(chosen.data.dataset):
             return _ready(chosen, chosen.data.dataset, waves)
-    if chosen.data.mixed_on == "card":
-        _check_card()
     sides = _from_dataset(chosen) if chosen.data.dataset else _from_folders(chosen)
     drawn_from: list[tuple[Any, Any, Any, Any, Any]] = []
     for k, ((speech, noise, rooms), what) in enumerate(

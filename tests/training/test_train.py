@@ -184,6 +184,14 @@ def test_what_is_begun_with_brings_its_network(folders, tmp_path):
         train.run(arguments(folders, tmp_path / "fourth", "--preset=start", usual=BRIEF), ignore)
 
 
+def test_weights_that_do_not_fit_are_told_before_sound_is_read(folders, tmp_path):
+    first = tmp_path / "first"
+    train.run(arguments(folders, first, "--steps=1"), ignore)
+    more = (f"--start={first}", "--set=network.units=[7]", "--speech=nowhere")
+    with pytest.raises(TrainingError, match="another network"):
+        train.run(arguments(folders, tmp_path / "second", *more), ignore)
+
+
 def test_a_folder_that_holds_a_run_is_left_alone(folders, tmp_path):
     out = tmp_path / "run"
     out.mkdir()
