@@ -130,6 +130,7 @@ class Preset:
             raise TrainingError("bands go without pitches and local convolutions")
 
 
+_FULLBAND_2 = Preset(192, (288,), bands=96, channels=(24, 48), around=48, before=1, after=1)
 _CLASSIC = Preset(256, (400, 400), detail=True, local=16)
 _THESIS = Preset(
     0, (512, 512, 512), normalisation="clip", output="softmax", loss="crossentropy", memory=False
@@ -150,7 +151,10 @@ PRESETS: Mapping[str, Preset] = {
     "classic-plain": replace(_CLASSIC, detail=False, local=0),
     "small": Preset(128, (200,), detail=True),
     # For 48 kHz: no dearer than RNNoise, sound in and sound out.
-    "fullband": Preset(192, (288,), bands=96, channels=(24, 48), around=48, before=1, after=1),
+    "fullband": replace(
+        _FULLBAND_2, front=320, units=(512,), filter_bins=64, filter_taps=5, phase=True
+    ),
+    "fullband-2": _FULLBAND_2,
     "tiny": Preset(16, (24, 20)),  # for tests: seconds to train, every part there
     "thesis-multi": _THESIS,
     "thesis-multi-statistics": _STATISTICS,

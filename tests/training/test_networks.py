@@ -8,9 +8,11 @@ import keras
 import numpy as np
 import pytest
 
+import models
 from engine.errors import TrainingError
 from tests.training.kinds import KINDS, LEVELS, TINY, heard
 from training.bandwise import Turn, filter_bank
+from training.graph_weights import weights_in
 from training.networks import (
     PRESETS,
     Harmonics,
@@ -349,3 +351,13 @@ def test_layers_run_on_tensorflow_s_numpy(statistics, levels, monkeypatch):
 def test_the_page_on_networks_has_every_preset():
     page = (Path(__file__).parents[2] / "docs" / "networks.md").read_text("utf-8")
     assert not [name for name in PRESETS if f"`{name}`" not in page]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("fullband", PRESETS["fullband"]), ("classic", replace(PRESETS["classic"], settle=True))],
+)
+def test_a_setting_trains_the_network_that_is_shipped(name, kind):
+    """Classic's gains were taught to settle after all else."""
+    weights, _ = weights_in(models.FOLDER / f"{name}.onnx")
+    assert preset_of(weights) == kind
