@@ -33,7 +33,7 @@ import numpy as np
 
 from engine.errors import TrainingError
 from engine.stft import Float
-from training import figures, runs, settings
+from training import figures, memory, runs, settings
 from training.batches import Batch, Batches, Supply, as_array, statistics
 from training.files import replace_file
 from training.mixing import Mixer
@@ -145,6 +145,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
         raise TrainingError(
             f"{chosen.out} holds a run already: go on with --resume, or choose another folder"
         )
+    memory.keep()
     # What processor it found is nothing to read between our lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     # TensorFlow wants to know of other hosts before it does anything.
