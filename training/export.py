@@ -25,6 +25,12 @@ from training.runs import behind, checkpoint, exported
 TOLERANCE = 1e-4
 """Largest difference of a gain between Keras and the file; 1e-6 is usual, 1e-2 audible."""
 
+RARE = 1e-4
+"""Share of gains that may differ by more, up to ``RARE_TOLERANCE``. At a sudden sound the memory of
+a large network can make 1e-4 of the last places of its levels; a wrong graph differs everywhere."""
+
+RARE_TOLERANCE = 1e-3
+
 PARITY_FRAMES = 2000
 """Frames on which the two are compared, if there are as many."""
 
@@ -64,7 +70,8 @@ def export(
 
     Raises
     ------
-    ParityError : over ``PARITY_FRAMES`` frames a gain differs by more than ``TOLERANCE``
+    ParityError : over ``PARITY_FRAMES`` frames gains differ by more than ``TOLERANCE``, but for a
+        share of ``RARE``, or one by more than ``RARE_TOLERANCE``
     engine.errors.ModelError : the file breaks the model contract
     """
     from training.graph import graph
@@ -80,11 +87,13 @@ def export(
     with replacing(path) as part:
         part.write_bytes(graph(weights, spec))
         found = _step_by_step(Network(part, provider="cpu"), frames)
-        worst = float(np.abs(found - wanted).max())
-        if not worst <= TOLERANCE:  # so that NaN does not pass
+        difference = np.abs(found - wanted)
+        worst, beyond = float(difference.max()), float(np.mean(difference > TOLERANCE))
+        if not (worst <= RARE_TOLERANCE and beyond <= RARE):  # so that NaN does not pass
             raise ParityError(
                 f"{path.name} was not written: over {len(frames)} frames its gains differ from "
-                f"Keras by up to {worst:.2g}, {TOLERANCE:.0e} is allowed"
+                f"Keras by up to {worst:.2g}, and {beyond:.2%} of them by more than "
+                f"{TOLERANCE:.0e}; {RARE_TOLERANCE:.0e} and {RARE:.2%} are allowed"
             )
     return path
 

@@ -148,6 +148,36 @@ def test_a_file_that_would_not_do_what_was_trained_is_refused(
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
+@pytest.mark.parametrize(
+    ("beyond", "difference", "passes"),
+    [
+        (1, 9e-4, True),  # a sudden sound, for a moment
+        (1, 2e-3, False),
+        (300, 2e-4, False),
+        (1, np.nan, False),
+    ],
+)
+def test_only_a_moment_may_differ_and_not_by_much(
+    weights, levels, tmp_path, monkeypatch, beyond, difference, passes
+):
+    step_by_step = exporting._step_by_step
+
+    def differing(network, frames):
+        gains = step_by_step(network, frames)
+        assert 10_000 < gains.size < 2_000_000  # one of them is rare, 300 are not
+        gains.ravel()[:beyond] += difference
+        return gains
+
+    monkeypatch.setattr(exporting, "_step_by_step", differing)
+    path = tmp_path / "tiny.onnx"
+    if passes:
+        assert exporting.export(weights, SPEC, path, levels) == path
+    else:
+        with pytest.raises(exporting.ParityError, match="differ from Keras by up to"):
+            exporting.export(weights, SPEC, path, levels)
+    assert path.exists() == passes
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_graph_is_plain_onnx_with_open_batch_and_time(kind, rng):
     made = exporting.streamable(random_weights(rng, KINDS[kind]))
