@@ -5,7 +5,6 @@ Not here: device rates and block sizes (``pipeline``), threads (``live``).
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.errors import ModelError
-from engine.network import Estimate, Estimator
+from engine.network import Estimate, Estimator, finite
 from engine.stft import Analysis, Complex, Float, Synthesis, heard, to_db
 
 MAX_LIMIT_DB = 100.0
@@ -200,11 +199,8 @@ class Denoiser:
 
 def _check(estimate: Estimate) -> None:
     """Raise ModelError for gains that are no numbers: one of them would stay in the sound."""
-    with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
-        total = float(estimate.gain.sum()) + float(estimate.speech[0])
-        if estimate.filter is not None:
-            total += float(np.abs(estimate.filter).sum())
-    if not math.isfinite(total):
+    answers = (estimate.gain, estimate.speech)
+    if not finite(*answers if estimate.filter is None else (*answers, estimate.filter)):
         raise ModelError("the network answered NaN or infinity")
 
 

@@ -164,10 +164,7 @@ class Network:
                 f"{self.path}: gain should have shape (1, {n_frames}, {self.spec.n_bins}) and "
                 f"speech (1, {n_frames}, 1), found {gain.shape} and {speech.shape}"
             )
-        # A sum is finite only if every term is: one pass, and no array of booleans.
-        with np.errstate(invalid="ignore", over="ignore"):  # raised below, not warned of
-            total = sum(float(np.add.reduce(part, axis=None)) for part in (gain, speech, *rest))
-        if not math.isfinite(total):
+        if not finite(gain, speech, *rest):
             raise ModelError(f"{self.path}: the network answered NaN or infinity")
         return gain, speech, rest
 
@@ -202,6 +199,12 @@ class Network:
         low, high = min(gain.min(), speech.min()), max(gain.max(), speech.max())
         if low < -1e-4 or high > 1 + 1e-4:
             raise ModelError(f"{self.path}: gain should be within 0…1, found {low:.3g}…{high:.3g}")
+
+
+def finite(*parts: Float | Complex) -> bool:
+    """Whether no number is NaN, infinity or so large (1e19) that its square is."""
+    # A sum of squares is finite only if every term is: one pass, and no array of booleans.
+    return all(math.isfinite(np.vdot(part, part).real) for part in parts)
 
 
 def read(path: Path) -> bytes:
