@@ -33,7 +33,7 @@ with open("/proc/self/smaps") as maps:
 print(json.dumps({"told": told, "faults": faults, "huge": "hg" in flags}))
 """
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+with_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 
 
 def _frees(how: str) -> dict[str, Any]:
@@ -48,6 +48,7 @@ def _frees(how: str) -> dict[str, Any]:
     return found
 
 
+@with_glibc
 def test_memory_that_is_freed_is_not_cleared_again() -> None:
     handed_back, kept = _frees("handed back"), _frees("kept")
     assert kept["told"]
@@ -56,6 +57,7 @@ def test_memory_that_is_freed_is_not_cleared_again() -> None:
     assert sum(kept["faults"][1:]) < 32
 
 
+@with_glibc
 def test_what_is_kept_may_lie_in_huge_pages() -> None:
     if not Path("/sys/kernel/mm/transparent_hugepage").exists():
         pytest.skip("this kernel has no huge pages to hand out")
