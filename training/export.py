@@ -23,7 +23,8 @@ from training.files import replace_file, replacing
 from training.runs import behind, checkpoint, exported
 
 TOLERANCE = 1e-4
-"""Largest difference of a gain between Keras and the file; 1e-6 is usual, 1e-2 audible."""
+"""Largest difference of a gain between Keras and the file, but for ``RARE`` ones; 1e-6 is usual,
+1e-2 audible."""
 
 RARE = 1e-4
 """Share of gains that may differ by more, up to ``RARE_TOLERANCE``. At a sudden sound the memory of
@@ -92,8 +93,8 @@ def export(
         if not (worst <= RARE_TOLERANCE and beyond <= RARE):  # so that NaN does not pass
             raise ParityError(
                 f"{path.name} was not written: over {len(frames)} frames its gains differ from "
-                f"Keras by up to {worst:.2g}, and {beyond:.2%} of them by more than "
-                f"{TOLERANCE:.0e}; {RARE_TOLERANCE:.0e} and {RARE:.2%} are allowed"
+                f"Keras by up to {worst:.2g}, and {100 * beyond:.2g} % of them by more than "
+                f"{TOLERANCE:.0e}; {RARE_TOLERANCE:.0e} and {100 * RARE:g} % are allowed"
             )
     return path
 
