@@ -139,7 +139,16 @@ def muon() -> dict[str, object]:
     kept = first.arrays()
     again.restore(kept)
     restored = again.arrays()
+    _, learner = _batch_and_learners(optimiser=Optimiser(kind="muon", clip=1e9))
+    still, slopes = learner(CardLearner), []
+    for _ in range(2):
+        still.learn(batch, 0.0)
+        slopes.append({name: w.grad.clone() for name, w in still._muon._weights.items()})
     return {
+        "summed": max(
+            float((b - a).norm() / a.norm())
+            for a, b in zip(*(s.values() for s in slopes), strict=True)
+        ),
         "kept": all(np.array_equal(restored[name], kept[name]) for name in kept),
         "far": far,
         "gates": float((together - alone).abs().max()),

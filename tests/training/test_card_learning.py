@@ -55,6 +55,7 @@ def test_muon_moves_matrices_as_pytorch_s_does_and_goes_on_where_it_was_left():
     assert {"lstm0", "before0", "front", "back", "encode1"} <= layers
     assert not layers & {"gain", "bands", "answers", "taps", "speech"}
     assert found["losses"][-1] < found["losses"][0]
+    assert found["summed"] < 1e-3, "a gradient is of its own batch only"
     assert found["kept"]
     # What rounding leaves of a gradient's small singular values is made as large as the others.
     assert found["resumed"][1] == pytest.approx(found["resumed"][0], rel=1e-3)
