@@ -324,13 +324,13 @@ class CardLearner(Learner):
     def _record(self, told: tuple[torch.Tensor, ...]) -> None:
         """The update as a CUDA graph: it makes none yet."""
         self._inputs = [tensor.clone() for tensor in told]
-        self._forget_gradients()
+        self.model.zero_grad()
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._update(*self._inputs)
 
     def _update(self, heard: torch.Tensor, whole: torch.Tensor, speech: torch.Tensor) -> None:
-        self._forget_gradients()
+        self.model.zero_grad()  # the optimiser's knows nothing of what Muon moves
         made, logit = self.network(heard)
         loss = self._losses(whole, speech, made, logit)
         loss.backward()
@@ -340,11 +340,6 @@ class CardLearner(Learner):
         with torch.no_grad():
             self._loss.copy_(loss)
             torch._foreach_lerp_(self._average, self._trained, 1.0 - self._decay)
-
-    def _forget_gradients(self) -> None:
-        """Of all that is trained: what Muon moves Adam does not know."""
-        for weight in self._trained:
-            weight.grad = None
 
     def _compared(
         self, whole: torch.Tensor, speech: torch.Tensor, made: torch.Tensor, logit: torch.Tensor
