@@ -25,10 +25,15 @@ from engine.network import find
 from engine.trial import open_network
 
 if TYPE_CHECKING:
-    from training.score_tables import Clip
+    from training.score_tables import Clip, LimitedResult
+
+    Limited = Mapping[str, Mapping[int, Sequence[LimitedResult]]]
 
 _COLUMNS = ("pesq_wb", "stoi", "estoi", "si_sdr", "sig", "bak", "ovrl", "p808", "starts")
 _SNRS_DB = (0.0, 5.0, 10.0)
+
+# Of telephones, and of headsets while their microphone is on.
+_NARROW_HZ = (8_000, 16_000)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     app.training.MissingPackages : the extra ``train`` is not installed
     """
     try:
-        from training.evaluate import UNPROCESSED, evaluate
+        from training.evaluate import UNPROCESSED, evaluate, evaluate_limited
         from training.peers import HOP, PEERS, installed, started
         from training.systems import ModelFile, PeerProgram, Unprocessed, items, read
     except ModuleNotFoundError as error:
@@ -61,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(args.peers) if args.peers else _own_test_set(Path(made))
         found = items(folder)
         scored = evaluate(systems, found)
+        limited: Limited = {
+            name: evaluate_limited(systems[name][0], found, _NARROW_HZ, scored[name][0].lag)
+            for name in ([*paths, *others] if args.limited else ())
+        }
         rate_of = {item.name: read(item.clean)[1] for item in found}
     contenders = [ours(network) for network in networks.values()]
     contenders += [Contender(name, HOP, SAMPLE_RATE, started(name)) for name in others]
@@ -77,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
         waits_ms[name] = 1000.0 * network.spec.total_latency_s
     missing = [peer for peer in PEERS if peer not in others]
     if args.json:
-        print(json.dumps(_told(scored, costs, waits_ms, missing)))
+        print(json.dumps(_told(scored, limited, costs, waits_ms, missing)))
     else:
-        print("\n".join(_markdown(scored, costs, waits_ms, missing)))
+        print("\n".join(_markdown(scored, limited, costs, waits_ms, missing)))
     return 0
 
 
@@ -106,13 +115,14 @@ def _own_test_set(folder: Path) -> Path:
 
 def _told(
     scored: Mapping[str, Sequence[Clip]],
+    limited: Limited,
     costs: Mapping[str, Cost],
     waits_ms: Mapping[str, float],
     missing: Sequence[str],
 ) -> dict[str, Any]:
     from training.score_tables import told
 
-    quality = told(scored, {})["systems"]
+    figures = told(scored, {}, limited)
     return {
         "machine": machine(),
         "missing": list(missing),
@@ -123,18 +133,20 @@ def _told(
                 "wait_ms": waits_ms.get(name),
                 "cost": asdict(costs[name]) if name in costs else None,
             }
-            for name, of_system in quality.items()
+            for name, of_system in figures["systems"].items()
         },
+        "limited": figures["limited"],
     }
 
 
 def _markdown(
     scored: Mapping[str, Sequence[Clip]],
+    limited: Limited,
     costs: Mapping[str, Cost],
     waits_ms: Mapping[str, float],
     missing: Sequence[str],
 ) -> list[str]:
-    from training.score_tables import by_snr, means, row, rule, text
+    from training.score_tables import by_snr, limited_table, means, row, rule, text
     from training.scores import DECIMALS, HEADINGS, Scores
 
     places = [Scores._fields.index(name) for name in _COLUMNS]
@@ -163,4 +175,5 @@ def _markdown(
         lines.append(row(name, *cells))
     if missing:
         lines += ["", f"Not installed, so not measured: {', '.join(missing)}."]
-    return [*lines, *by_snr(scored)]
+    lines += by_snr(scored)
+    return [*lines, "", limited_table(limited).rstrip()] if limited else lines

@@ -186,6 +186,11 @@ def build_parser() -> argparse.ArgumentParser:
         "or the bundled voice in rain",
     )
     bench.add_argument(
+        "--limited",
+        action="store_true",
+        help="with --peers: also what each makes of sources of 8000 and 16000 Hz, as headsets are",
+    )
+    bench.add_argument(
         "--window",
         action="store_true",
         help="how soon the window shows something and what it costs, on a private screen (Xvfb)",

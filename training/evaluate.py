@@ -52,13 +52,14 @@ from training.systems import (
     Folder,
     Item,
     ModelFile,
+    Narrowed,
     Oracle,
     Passthrough,
     System,
     Unprocessed,
-    fitted,
     frames,
     items,
+    narrowed,
     pair,
     read,
     through,
@@ -122,14 +123,15 @@ def evaluate_clean(model: Path, found: Sequence[Item], workers: int = 0) -> list
 
 
 def evaluate_limited(
-    model: Path, found: Sequence[Item], rate: int, workers: int = 0
-) -> list[LimitedResult]:
-    """Send the clips of a test set through a source of a lower rate and a model.
+    system: System, found: Sequence[Item], rates: Sequence[int], lag: int = 0, workers: int = 0
+) -> dict[int, list[LimitedResult]]:
+    """Send the clips of a test set through sources of lower rates and a system.
 
-    ``rate`` of the source [Hz]; raises as ``evaluate``.
+    ``rates`` of the sources [Hz], ``lag`` of the system [samples]; raises as ``evaluate``.
     """
     with _pool(workers) as pool:
-        return list(pool.map(partial(_limited_of, model, rate), found))
+        of_clips = list(pool.map(partial(_limited_of, system, rates, lag), found))
+    return {rate: [of_clip[k] for of_clip in of_clips] for k, rate in enumerate(rates)}
 
 
 def draw_extremes(
@@ -223,15 +225,17 @@ def _source_rate(text: str) -> int:
     return rate
 
 
-def _limited_of(model: Path, source_rate: int, item: Item) -> LimitedResult:
-    noisy, clean, rate = pair(item)
-    network = Network(model, provider="cpu")
-    narrow_noisy, narrow_clean = (
-        fitted(at_rate(at_rate(s, rate, source_rate), source_rate, rate), len(s))
-        for s in (noisy, clean)
-    )
-    heard = [through(network, sound, rate).sound for sound in (noisy, narrow_noisy)]
-    return LimitedResult(*(pesq_or_lowest(clean, s, rate, "wb")[0] for s in (*heard, narrow_clean)))
+def _limited_of(system: System, rates: Sequence[int], lag: int, item: Item) -> list[LimitedResult]:
+    _, clean, rate = pair(item)
+
+    def heard_by(some: System) -> float:
+        return pesq_or_lowest(clean, aligned(some(item).sound, lag), rate, "wb")[0]
+
+    whole, results = heard_by(system), []
+    for source_rate in rates:
+        limit = pesq_or_lowest(clean, narrowed(clean, rate, source_rate), rate, "wb")[0]
+        results.append(LimitedResult(whole, heard_by(Narrowed(system, source_rate)), limit))
+    return results
 
 
 def _named_folder(text: str) -> tuple[str, Folder]:
@@ -288,9 +292,9 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     scored = evaluate(systems, found, args.workers)
     clean = {_row_name(path, specs): evaluate_clean(path, found, args.workers) for path in specs}
     limited = {
-        _row_name(path, specs): {
-            rate: evaluate_limited(path, found, rate, args.workers) for rate in args.limited
-        }
+        _row_name(path, specs): evaluate_limited(
+            ModelFile(path), found, args.limited, workers=args.workers
+        )
         for path in (specs if args.limited else ())
     }
     tables = [table(scored)] if scored else []

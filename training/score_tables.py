@@ -46,12 +46,12 @@ class CleanResult(NamedTuple):
 
 
 class LimitedResult(NamedTuple):
-    """What a narrow source costs a model: PESQ-WB against the whole clean speech."""
+    """What a narrow source costs a system: PESQ-WB against the whole clean speech."""
 
     whole: float
-    """After the model, of the clip as it is."""
+    """After the system, of the clip as it is."""
     limited: float
-    """After the model, of the clip through the narrow source."""
+    """After the system, of the clip through the narrow source."""
     limit: float
     """Of the clean speech itself through it."""
 
@@ -121,7 +121,7 @@ def clean_table(results: Mapping[str, Sequence[CleanResult]]) -> str:
 
 
 def limited_table(results: Mapping[str, Mapping[int, Sequence[LimitedResult]]]) -> str:
-    """Markdown: what each model loses of narrow sources beside what these lose themselves."""
+    """Markdown: what each system loses of narrow sources beside what these lose themselves."""
     headings = ("source [Hz]", "whole clips", "narrow clips", "lost", "lost by clean speech itself")
     lines = [row("PESQ-WB", *headings), rule(len(headings))]
     for name, by_rate in results.items():

@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -118,6 +119,21 @@ class PeerProgram:
         return Processed(
             fitted(at_rate(made, peers.SAMPLE_RATE, rate), len(sound)), seconds=seconds
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """A system that hears each clip through a source of a lower rate [Hz], a headset's say."""
+
+    system: System
+    source_rate: int
+
+    def __call__(self, item: Item) -> Processed:
+        sound, rate = read(item.noisy)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "narrow.wav"
+            soundfile.write(path, narrowed(sound, rate, self.source_rate), rate, subtype="FLOAT")
+            return self.system(replace(item, noisy=path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +252,11 @@ def read(path: Path) -> tuple[Float, int]:
     if not np.isfinite(sound).all():
         raise TrainingError(f"{path}: is not finite")
     return sound.mean(axis=1), int(rate)
+
+
+def narrowed(sound: Float, rate: int, source_rate: int) -> Float:
+    """A sound as a source of a lower rate [Hz] gives it: the same rate and length, less band."""
+    return fitted(at_rate(at_rate(sound, rate, source_rate), source_rate, rate), len(sound))
 
 
 def fitted(sound: Float, n_samples: int) -> Float:

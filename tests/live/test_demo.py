@@ -11,6 +11,8 @@ import pytest
 import soundfile as sf
 
 import models
+from app.example import noisy_voice
+from engine.devices import SAMPLE_RATE
 
 pytestmark = pytest.mark.live
 
@@ -73,6 +75,25 @@ def test_bench_puts_peers_beside_us() -> None:
         {"RNNoise": 30, "DeepFilterNet3": 40, "DeepFilterNet3 low-latency": 20, "classic": 92.9},
         abs=0.1,
     )
+
+
+def test_bench_tells_what_narrow_sources_lose(tmp_path: Path) -> None:
+    voice, noisy = (sound[3 * SAMPLE_RATE : 7 * SAMPLE_RATE] for sound in noisy_voice())
+    for kind, sound in (("clean", voice), ("noisy", noisy)):
+        (tmp_path / kind).mkdir()
+        sf.write(tmp_path / kind / "rain.flac", sound, SAMPLE_RATE)
+    (tmp_path / "manifest.csv").write_text("id,snr_db\nrain,4\n")
+    done = command("bench", "--peers", str(tmp_path), "--limited", "--seconds", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["limited"]) == set(found["systems"]) - {"unprocessed"}
+    for name, by_rate in found["limited"].items():
+        telephone, headset = (by_rate[rate][0] for rate in ("8000", "16000"))
+        # The clip as it is was heard as in the first table.
+        wanted = pytest.approx(found["systems"][name]["mean"]["pesq_wb"], abs=1e-3)
+        assert telephone["whole"] == headset["whole"] == wanted
+        assert 1.0 < telephone["limited"] < telephone["limit"] < 4.2
+        assert 1.0 < headset["limited"] < 4.5 < headset["limit"]
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
