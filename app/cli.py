@@ -51,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         args = parser.parse_args(arguments)
         if args.minimised and not (args.command is None and args.device is None):
             parser.error("--minimised is for the window alone")
+        if args.command == "bench" and args.limited and args.peers is None:
+            parser.error("--limited is for bench --peers alone")
         by_window = not arguments or args.minimised
         if not by_window and args.command is None and args.device is None:
             parser.print_usage(sys.stderr)

@@ -96,6 +96,7 @@ def test_an_uninstalled_provider_is_named(
         ["--device", "x", "--limit", "nan"],
         ["--device", "x", "--limit", "loud"],
         ["--device", "x", "--provider", "abacus"],
+        ["bench", "--limited"],
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
