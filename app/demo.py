@@ -22,9 +22,9 @@ from app.example import NOISE_ONLY_S, noisy_voice
 from app.private_server import PrivateServer
 from engine import devices
 from engine.denoiser import Frame
-from engine.devices import BLOCK, SAMPLE_RATE
+from engine.devices import SAMPLE_RATE
 from engine.errors import DeviceError
-from engine.measure import delay_between, followed, level_dbfs, si_sdr_db
+from engine.measure import delay_between, followed, level_dbfs, si_sdr_db, usual_dbfs
 from engine.spec import ModelSpec
 from engine.stft import Float, stft, to_db
 
@@ -114,8 +114,8 @@ def _show(
     rows = [
         (
             "level while nobody speaks [dBFS]",
-            _usual_dbfs(said[noise_only]),
-            _usual_dbfs(heard[noise_only]),
+            usual_dbfs(said[noise_only]),
+            usual_dbfs(heard[noise_only]),
         ),
         ("level while somebody speaks [dBFS]", level_dbfs(said[spoken]), level_dbfs(heard[spoken])),
         ("SI-SDR against the clean voice [dB]", si_sdr_db(voice, said), si_sdr_db(voice, heard)),
@@ -130,12 +130,6 @@ def _show(
     _write(folder, said, heard)
     print(f"Listen: {folder}/microphone.wav, {folder}/call.wav   Look: {folder}/spectrogram.png")
     return 0
-
-
-def _usual_dbfs(sound: Float) -> float:
-    """Level of the median block of 10 ms: one that the machine was late for is not all of them."""
-    blocks = sound[: len(sound) // BLOCK * BLOCK].reshape(-1, BLOCK)
-    return float(np.median([level_dbfs(block) for block in blocks]))
 
 
 def _write(folder: Path, said: Float, heard: Float) -> None:

@@ -585,11 +585,13 @@ def _self_test() -> Iterator[Finding]:
         f"A voice in rain went through in {made.delay_ms:.0f} ms with {made.drops} drop(s); the "
         f"rain came out {made.suppression_db:.0f} dB quieter."
     )
+    if made.uncleaned_s:
+        says += f" For {made.uncleaned_s:.2f} s the machine was too busy to clean."
     if made.fault:
         level, advice = FAILURE, f"it went through uncleaned: {made.fault}"
     elif made.suppression_db < _SUPPRESSION_DB:
         level = FAILURE
-    elif made.drops or made.delay_ms > _LONG_MS or tries > 1:
+    elif made.drops or made.uncleaned_s or made.delay_ms > _LONG_MS or tries > 1:
         level, advice = WARNING, "the machine was busy: end other work and try again"
     else:
         level, advice = OK, ""

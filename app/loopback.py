@@ -20,7 +20,7 @@ from engine import devices
 from engine.devices import SAMPLE_RATE
 from engine.errors import DeviceError
 from engine.live import LiveSession
-from engine.measure import aligned, delay_between, level_dbfs
+from engine.measure import aligned, delay_between, usual_dbfs
 from engine.network import Network
 from engine.sound_server import SoundServer
 from engine.stft import Float
@@ -45,7 +45,9 @@ class LoopBack(NamedTuple):
     drops: int
     """While the clip played."""
     suppression_db: float
-    """By how much noise alone got quieter."""
+    """By how much noise alone got quieter: by its usual level, ``usual_dbfs``."""
+    uncleaned_s: float
+    """Of the clip went through as it is, because the machine was busy [s]."""
     fault: str | None
     """Why something went through uncleaned."""
 
@@ -84,7 +86,14 @@ def _loop_back(network: Network) -> LoopBack:
             noisy,
             said,
             heard,
-            LoopBack(0.0, after.delay_ms, after.drops - before.drops, 0.0, after.fault),
+            LoopBack(
+                delay_ms=0.0,
+                told_delay_ms=after.delay_ms,
+                drops=after.drops - before.drops,
+                suppression_db=0.0,
+                uncleaned_s=after.uncleaned_s - before.uncleaned_s,
+                fault=after.fault,
+            ),
         )
 
 
@@ -115,7 +124,7 @@ def _compared(noisy: Float, said: _Ear, heard: _Ear, told: LoopBack) -> LoopBack
     cleaned = heard_clip[delay:]
     return told._replace(
         delay_ms=1000.0 * delay / SAMPLE_RATE,
-        suppression_db=level_dbfs(said_clip[noise_only]) - level_dbfs(cleaned[noise_only]),
+        suppression_db=usual_dbfs(said_clip[noise_only]) - usual_dbfs(cleaned[noise_only]),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.devices import SAMPLE_RATE
-from engine.measure import aligned, delay_between, followed, level_dbfs, si_sdr_db
+from engine.measure import aligned, delay_between, followed, level_dbfs, si_sdr_db, usual_dbfs
 from tests.live.continuity import speech_like
 
 
@@ -77,3 +77,15 @@ def test_level() -> None:
     )
     assert level_dbfs(np.zeros(10, np.float32)) == -120.0
     assert level_dbfs(np.zeros(0, np.float32)) == -120.0
+
+
+def test_what_a_busy_worker_let_through_does_not_hide_that_it_cleans(
+    rng: np.random.Generator,
+) -> None:
+    """Half a second of 1.8: 6 dB by means of power, 40 dB where it was cleaned."""
+    rain = rng.normal(0, 0.1, round(1.8 * SAMPLE_RATE)).astype(np.float32)
+    cleaned = 0.01 * rain
+    cleaned[: SAMPLE_RATE // 2] = rain[: SAMPLE_RATE // 2]
+    assert level_dbfs(rain) - level_dbfs(cleaned) < 6.0
+    assert usual_dbfs(rain) - usual_dbfs(cleaned) == pytest.approx(40.0, abs=0.5)
+    assert usual_dbfs(rain[:100]) == -120.0

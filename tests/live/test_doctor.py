@@ -70,11 +70,13 @@ def test_the_self_test_hears_itself_and_leaves_nothing(
         assert session.process.poll() is None
         assert session.stop() == 0
     told = found["self-test"]
-    # A loaded machine may drop some; that is a warning. Whether it cleans does not depend on it.
+    # A loaded machine may drop some or let some through; that is a warning.
     assert told["level"] in ("ok", "warning"), told
     assert told["facts"]["suppression_db"] > 10.0
     assert told["facts"]["delay_ms"] > 20.0  # what the model alone takes
     assert isinstance(told["facts"]["drops"], int)
+    if told["facts"]["uncleaned_s"] > 0:
+        assert "too busy to clean" in told["says"]
     assert found["session"]["facts"]["running"] is True
     for check in ("sound server", "portaudio", "devices", "default input"):
         assert found[check]["level"] == "ok", found[check]
