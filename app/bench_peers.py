@@ -66,10 +66,8 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(args.peers) if args.peers else _own_test_set(Path(made))
         found = items(folder)
         scored = evaluate(systems, found)
-        limited: Limited = {
-            name: evaluate_limited(systems[name][0], found, _NARROW_HZ, scored[name][0].lag)
-            for name in ([*paths, *others] if args.limited else ())
-        }
+        narrow = {name: systems[name][0] for name in [*paths, *others] if args.limited}
+        limited = evaluate_limited(narrow, found, _NARROW_HZ, scored)
         rate_of = {item.name: read(item.clean)[1] for item in found}
     contenders = [ours(network) for network in networks.values()]
     contenders += [Contender(name, HOP, SAMPLE_RATE, started(name)) for name in others]

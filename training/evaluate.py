@@ -123,15 +123,35 @@ def evaluate_clean(model: Path, found: Sequence[Item], workers: int = 0) -> list
 
 
 def evaluate_limited(
-    system: System, found: Sequence[Item], rates: Sequence[int], lag: int = 0, workers: int = 0
-) -> dict[int, list[LimitedResult]]:
-    """Send the clips of a test set through sources of lower rates and a system.
+    systems: Mapping[str, System],
+    found: Sequence[Item],
+    rates: Sequence[int],
+    scored: Mapping[str, Sequence[Clip]],
+    workers: int = 0,
+) -> dict[str, dict[int, list[LimitedResult]]]:
+    """Send the clips of a test set through sources of lower rates and some systems.
 
-    ``rates`` of the sources [Hz], ``lag`` of the system [samples]; raises as ``evaluate``.
+    Parameters
+    ----------
+    systems : by name
+    found : the test set
+    rates : of the sources [Hz]
+    scored : what ``evaluate`` gave of the same clips; systems that are not there hear them whole
+        here too, and count as not delayed
+    workers : as of ``evaluate``, which raises the same
     """
+    if not systems:
+        return {}
+    known = [
+        {name: (clips[k].scores.pesq_wb, clips[k].lag) for name, clips in scored.items()}
+        for k in range(len(found))
+    ]
     with _pool(workers) as pool:
-        of_clips = list(pool.map(partial(_limited_of, system, rates, lag), found))
-    return {rate: [of_clip[k] for of_clip in of_clips] for k, rate in enumerate(rates)}
+        of_clips = list(pool.map(partial(_limited_of, systems, rates), found, known))
+    return {
+        name: {rate: [of_clip[name][k] for of_clip in of_clips] for k, rate in enumerate(rates)}
+        for name in systems
+    }
 
 
 def draw_extremes(
@@ -225,16 +245,28 @@ def _source_rate(text: str) -> int:
     return rate
 
 
-def _limited_of(system: System, rates: Sequence[int], lag: int, item: Item) -> list[LimitedResult]:
+def _limited_of(
+    systems: Mapping[str, System],
+    rates: Sequence[int],
+    item: Item,
+    known: Mapping[str, tuple[float, int]],
+) -> dict[str, list[LimitedResult]]:
+    """Of one clip, rate by rate; ``known``: PESQ-WB of all of it after a system, and its lag."""
     _, clean, rate = pair(item)
+    limits = [
+        pesq_or_lowest(clean, narrowed(clean, rate, source), rate, "wb")[0] for source in rates
+    ]
 
-    def heard_by(some: System) -> float:
-        return pesq_or_lowest(clean, aligned(some(item).sound, lag), rate, "wb")[0]
+    def heard_by(system: System, lag: int) -> float:
+        return pesq_or_lowest(clean, aligned(system(item).sound, lag), rate, "wb")[0]
 
-    whole, results = heard_by(system), []
-    for source_rate in rates:
-        limit = pesq_or_lowest(clean, narrowed(clean, rate, source_rate), rate, "wb")[0]
-        results.append(LimitedResult(whole, heard_by(Narrowed(system, source_rate)), limit))
+    results = {}
+    for name, system in systems.items():
+        whole, lag = known.get(name) or (heard_by(system, 0), 0)
+        results[name] = [
+            LimitedResult(whole, heard_by(Narrowed(system, source), lag), limit)
+            for source, limit in zip(rates, limits, strict=True)
+        ]
     return results
 
 
@@ -291,12 +323,8 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     systems = {} if args.clean else _systems(specs, args.processed, args.oracle, found)
     scored = evaluate(systems, found, args.workers)
     clean = {_row_name(path, specs): evaluate_clean(path, found, args.workers) for path in specs}
-    limited = {
-        _row_name(path, specs): evaluate_limited(
-            ModelFile(path), found, args.limited, workers=args.workers
-        )
-        for path in (specs if args.limited else ())
-    }
+    narrow = {_row_name(path, specs): ModelFile(path) for path in specs if args.limited}
+    limited = evaluate_limited(narrow, found, args.limited, scored, args.workers)
     tables = [table(scored)] if scored else []
     tables += [clean_table(clean)] if clean else []
     tables += [limited_table(limited)] if limited else []

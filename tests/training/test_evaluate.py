@@ -4,7 +4,8 @@ import argparse
 import csv
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +32,16 @@ from training.scores import (
     word_start_losses_db,
     word_starts,
 )
-from training.systems import Item, Oracle, Passthrough, frames, items, through
+from training.systems import (
+    Item,
+    Oracle,
+    Passthrough,
+    Processed,
+    Unprocessed,
+    frames,
+    items,
+    through,
+)
 
 RATE = 48_000
 
@@ -164,6 +174,34 @@ def test_narrow_sources_lose_what_their_limit_takes(test_set):
     assert min(clip["limit"] for clip in found["8000"]) > 4.0
     with pytest.raises(SystemExit):
         parsed(model, test_set, "--limited", "3000")
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Hands on what it hears, and notes it: systems work in other processes."""
+
+    notes: Path
+
+    def __call__(self, item: Item) -> Processed:
+        with self.notes.open("a") as file:
+            file.write(f"{item.noisy.stem}\n")
+        return Unprocessed()(item)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_clip_is_heard_whole_once(test_set, known):
+    """What narrow sources lose is told beside the first table's figure where there is one."""
+    found, system = items(test_set), Counting(test_set / "heard")
+    scored = evaluate.evaluate({"it": (system, None)}, found, 1) if known else {}
+    system.notes.unlink(missing_ok=True)
+    limited = evaluate.evaluate_limited({"it": system}, found, (8_000, 16_000), scored, 1)["it"]
+    heard = system.notes.read_text().split()
+    assert heard.count("narrow") == 2 * len(found)
+    assert len(heard) == (2 if known else 3) * len(found)
+    told = [clip.scores.pesq_wb for clip in scored.get("it", [])]
+    for clips in limited.values():
+        assert [clip.whole for clip in clips] == (told or [clip.whole for clip in limited[16_000]])
+    assert evaluate.evaluate_limited({}, found, (8_000,), scored, 1) == {}
 
 
 def test_silence_does_not_end_an_evaluation(rng):
