@@ -15,6 +15,7 @@ import pytest
 import models
 from app import cli, doctor
 from app.doctor import FAILURE, OK, WARNING, Finding, in_words
+from app.loopback import LoopBack
 from engine.control import ControlServer
 
 
@@ -81,6 +82,32 @@ def test_in_words_each_finding_is_a_line_and_what_to_do(
     assert lines[at + 1].startswith("         → start PulseAudio")
     assert lines[-1].endswith("checks.")
     assert in_words(Finding("x", OK, "All is well.")) == "ok       All is well."
+
+
+_WELL = LoopBack(66.0, 60.0, 0, 58.0, 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("made", "tries", "level", "told"),
+    [
+        (_WELL, 1, OK, "58 dB quieter."),
+        (_WELL, 2, WARNING, "end other work"),
+        (_WELL._replace(drops=1), 1, WARNING, "1 drop(s)"),
+        (_WELL._replace(delay_ms=500.0), 1, WARNING, "in 500 ms"),
+        (_WELL._replace(uncleaned_s=1.5), 1, WARNING, "For 1.50 s the machine was too busy"),
+        (_WELL._replace(uncleaned_s=1.5, fault="too slow"), 1, WARNING, "end other work"),
+        (_WELL._replace(uncleaned_s=7.0, fault="too slow", suppression_db=0.0), 1, FAILURE, "slow"),
+        (_WELL._replace(suppression_db=3.0), 1, FAILURE, "see the lines above"),
+        (_WELL._replace(fault="answered NaN"), 1, FAILURE, "uncleaned: answered NaN"),
+    ],
+)
+def test_a_busy_machine_is_told_from_one_that_does_not_clean(
+    made: LoopBack, tries: int, level: str, told: str
+) -> None:
+    finding = doctor.judged(made, tries)
+    assert finding.level == level
+    assert told in in_words(finding)
+    assert finding.facts["suppression_db"] == made.suppression_db
 
 
 @pytest.mark.parametrize(
