@@ -11,7 +11,6 @@ from __future__ import annotations
 from math import ceil, gcd
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from engine.stft import Float
 
@@ -75,7 +74,7 @@ class Resampler:
             return np.zeros(0, np.float32)
         position = np.arange(self._next_out, last + 1, dtype=np.int64) * self._down
         start = position // self._up - self._half + 1 - self._first
-        taps = sliding_window_view(self._heard, 2 * self._half)[start]
+        taps = _windows(self._heard, 2 * self._half)[start]
         made = np.einsum("ij,ij->i", taps, self._filter[position % self._up])
         self._next_out = last + 1
         needed = (self._next_out * self._down) // self._up - self._half + 1 - self._first
@@ -103,6 +102,15 @@ class Resampler:
         made = self.process(np.zeros(2 * self._half + 1, np.float32))[:rest]
         self.reset()
         return made
+
+
+def _windows(sound: Float, width: int) -> Float:
+    """Every stretch of a contiguous (n,), without a copy: (n − width + 1, width).
+
+    NumPy's ``sliding_window_view`` takes 30 µs for it, two fifths of all that a block costs.
+    """
+    step = sound.itemsize
+    return np.ndarray((len(sound) - width + 1, width), sound.dtype, sound, 0, (step, step))
 
 
 def _polyphase(rate_in: int, rate_out: int, up: int) -> Float:
