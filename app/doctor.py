@@ -595,8 +595,7 @@ def judged(made: LoopBack, tries: int) -> Finding:
     )
     if made.uncleaned_s:
         says += f" For {made.uncleaned_s:.2f} s the machine was too busy to clean."
-    # While it is late a busy machine tells of a fault too, which passes.
-    if made.suppression_db < _SUPPRESSION_DB or (made.fault and not made.uncleaned_s):
+    if made.fault or made.suppression_db < _SUPPRESSION_DB:
         advice = f"it went through uncleaned: {made.fault}" if made.fault else _SEE_ABOVE
         return Finding("self-test", FAILURE, says, advice, facts)
     if made.drops or made.uncleaned_s or made.delay_ms > _LONG_MS or tries > 1:

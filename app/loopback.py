@@ -19,7 +19,7 @@ from app.example import NOISE_ONLY_S, noisy_voice
 from engine import devices
 from engine.devices import SAMPLE_RATE
 from engine.errors import DeviceError
-from engine.live import LiveSession
+from engine.live import TOO_SLOW, LiveSession
 from engine.measure import aligned, delay_between, usual_dbfs
 from engine.network import Network
 from engine.sound_server import SoundServer
@@ -49,7 +49,7 @@ class LoopBack(NamedTuple):
     uncleaned_s: float
     """Of the clip went through as it is, because the machine was busy [s]."""
     fault: str | None
-    """Why something went through uncleaned."""
+    """Why something went through uncleaned, but for a busy machine."""
 
 
 def loop_back(network: Network) -> LoopBack:
@@ -92,7 +92,7 @@ def _loop_back(network: Network) -> LoopBack:
                 drops=after.drops - before.drops,
                 suppression_db=0.0,
                 uncleaned_s=after.uncleaned_s - before.uncleaned_s,
-                fault=after.fault,
+                fault=None if after.fault == TOO_SLOW else after.fault,
             ),
         )
 

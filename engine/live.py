@@ -111,7 +111,8 @@ _FALL_BACK_S, _LATE_OFTEN = 0.4, 6
 _FALL_BACK_MOST_S, _SETTLES_S = 0.020, 0.5
 # Longer than any delay, and than what servers keep.
 _SILENCE_S = 0.4
-_TOO_SLOW = "the model is too slow for this machine at the moment"
+TOO_SLOW = "the model is too slow for this machine at the moment"
+"""A status's fault while the worker is late; any other is the model's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +300,7 @@ class LiveSession:
         denoiser, first = self._pipeline.denoiser, self._playbacks[0]
         fault = str(denoiser.fault) if denoiser.fault else None
         if fault is None and first.is_uncleaned:
-            fault = _TOO_SLOW
+            fault = TOO_SLOW
         delay_ms = self._delay_ms()
         return Status(
             state=self._state(now),
