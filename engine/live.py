@@ -192,7 +192,8 @@ class LiveSession:
         self._source = source
         self._capture = _Capture(clock)
         self._cleaned = Tape(round(_TAPE_S * SAMPLE_RATE))
-        self._pipeline = Pipeline(Denoiser(network, knobs), SAMPLE_RATE, self._show)
+        self._knobs = knobs or Knobs()
+        self._pipeline = Pipeline(Denoiser(network, self._knobs), SAMPLE_RATE, self._show)
         self._next: Pipeline | None = None  # that takes over at the next hop
         behind = _least_behind(self._pipeline)
         self._playbacks = [
@@ -213,14 +214,13 @@ class LiveSession:
     @property
     def knobs(self) -> Knobs:
         """What the user has turned; may be replaced while sound runs."""
-        return self._pipeline.knobs
+        return self._knobs
 
     @knobs.setter
     def knobs(self, knobs: Knobs) -> None:
-        coming = self._next
+        # In this order: a pipeline that takes over in between looks for them itself.
+        self._knobs = knobs
         self._pipeline.knobs = knobs
-        if coming is not None:
-            coming.knobs = knobs
         for playback in self._playbacks:
             playback.muted = knobs.muted
 
@@ -343,6 +343,7 @@ class LiveSession:
         if coming is not None:
             self._next = None
             self._pipeline, self._cleaned = coming, Tape(self._cleaned.capacity)
+            coming.knobs = self._knobs  # as they were turned while it was made
             self._begin_again(round(_BACKLOG_S * SAMPLE_RATE))
         elif heard.written - self._at > round(_BACKLOG_S * SAMPLE_RATE):
             # The machine could not keep up: what is missing was played as it came.

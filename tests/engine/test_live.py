@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from engine import devices
+from engine.denoiser import Knobs
 from engine.devices import BLOCK, SAMPLE_RATE
 from engine.errors import DeviceError
 from engine.live import LiveSession, Status
-from engine.network import Estimator
+from engine.network import Estimator, State
 from engine.spec import ModelSpec
 from engine.stft import Float
 from tests.estimators import Failing, Steady
@@ -289,6 +290,22 @@ def test_levels_are_of_the_time_since_the_last_status(card: Card, session: LiveS
     session.status()  # the rest of a hop was still loud
     run(card, session, silence)
     assert session.status().input_dbfs == -120.0
+
+
+def test_a_knob_turned_while_another_model_is_made_is_turned(spec: ModelSpec) -> None:
+    session = LiveSession(Steady(spec), "microphone", ["speaker"])
+    before = session._pipeline
+
+    class Slow(Steady):
+        def initial_state(self) -> State:
+            if session._pipeline is before:
+                session.knobs = Knobs(muted=True)
+            return ()
+
+    session.replace(Slow(spec))
+    session.clean()
+    assert session._pipeline.knobs.muted
+    assert session._pipeline._open == 0.0, "it begins muted, without a fade"
 
 
 def test_a_failing_network_is_told_and_heard_through(card: Card) -> None:
