@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from engine import devices, varispeed
-from engine.denoiser import Denoiser, Frame, Knobs
+from engine.denoiser import Denoiser, Frame, Knobs, only_sound
 from engine.devices import BLOCK, CAPTURE_BLOCK, SAMPLE_RATE
 from engine.drift import SPEED_LIMIT, Drift
 from engine.errors import DeviceError
@@ -537,7 +537,8 @@ class _Capture:
             return
         self._age_s = 0.0
         first = self.tape.written
-        self.tape.write(block[:, 0])
+        # What goes through uncleaned, and the level, would carry a driver's NaN on.
+        self.tape.write(only_sound(block[:, 0]))
         self._arrival = self.called_s, first + n
         self.origin.add(first, times.inputBufferAdcTime)
         self.lag.add(age_s, _elapsed_s(before_s, self.called_s, n))

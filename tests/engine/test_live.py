@@ -292,6 +292,25 @@ def test_levels_are_of_the_time_since_the_last_status(card: Card, session: LiveS
     assert session.status().input_dbfs == -120.0
 
 
+def test_a_number_that_is_none_is_neither_heard_nor_measured(
+    card: Card, session: LiveSession
+) -> None:
+    sound = np.full(200 * BLOCK, 0.5, np.float32)
+    sound[50 * BLOCK + 7 : 50 * BLOCK + 9] = np.nan, np.inf  # a driver's fault
+    run(card, session, sound[: 100 * BLOCK])
+    assert session.status().input_dbfs == pytest.approx(-6.02, abs=0.01)
+    run(card, session, sound[100 * BLOCK :])
+    assert session.status().input_dbfs == pytest.approx(-6.02, abs=0.01)
+    # While the worker is late, sound goes through as it came.
+    session._stop.set()
+    session._worker.join(5.0)
+    for block in sound.reshape(-1, BLOCK):
+        card.pass_time()
+        card.hear(block)
+        assert np.isfinite(card.play()).all()
+    assert session.status().uncleaned_s > 0.1
+
+
 def test_a_knob_turned_while_another_model_is_made_is_turned(spec: ModelSpec) -> None:
     session = LiveSession(Steady(spec), "microphone", ["speaker"])
     before = session._pipeline
