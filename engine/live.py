@@ -24,6 +24,7 @@ import queue
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -186,8 +187,7 @@ class LiveSession:
     ) -> None:
         self._show = _Viewer(watch)
         self._pause = pause
-        self.excerpt: Excerpt | None = None
-        """Filled with what comes in and goes out, by the worker; may be replaced at any time."""
+        self._excerpt: weakref.ref[Excerpt] | None = None
         self._clock = clock
         self._source = source
         self._capture = _Capture(clock)
@@ -223,6 +223,18 @@ class LiveSession:
         self._pipeline.knobs = knobs
         for playback in self._playbacks:
             playback.muted = knobs.muted
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """Filled with what comes in and goes out, by the worker; may be replaced at any time.
+
+        Held weakly: who forgets it has forgotten it here too.
+        """
+        return None if self._excerpt is None else self._excerpt()
+
+    @excerpt.setter
+    def excerpt(self, excerpt: Excerpt | None) -> None:
+        self._excerpt = None if excerpt is None else weakref.ref(excerpt)
 
     def replace(self, network: Estimator) -> None:
         """Clean with another model from now on; the sound goes on meanwhile."""
@@ -362,8 +374,9 @@ class LiveSession:
             spent_s = self._clock.monotonic() - before_s
             self._busy = np.add(self._busy, (spent_s, n / SAMPLE_RATE))
             self._levels.add(block, cleaned)
-            if self.excerpt is not None:
-                self.excerpt.add(block, self._at, cleaned, self._cleaned.written)
+            excerpt = self.excerpt
+            if excerpt is not None:
+                excerpt.add(block, self._at, cleaned, self._cleaned.written)
             self._at += n
             self._cleaned.write(cleaned)
             if self._priority.must_rest and time.thread_time() - self._rested_s > REST_S:

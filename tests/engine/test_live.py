@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from engine import devices
 from engine.denoiser import Knobs
 from engine.devices import BLOCK, SAMPLE_RATE
 from engine.errors import DeviceError
+from engine.excerpt import Excerpt
 from engine.live import LiveSession, Status
 from engine.network import Estimator, State
 from engine.spec import ModelSpec
@@ -325,6 +327,17 @@ def test_a_knob_turned_while_another_model_is_made_is_turned(spec: ModelSpec) ->
     session.clean()
     assert session._pipeline.knobs.muted
     assert session._pipeline._open == 0.0, "it begins muted, without a fade"
+
+
+def test_an_excerpt_that_is_forgotten_is_gone(card: Card, session: LiveSession) -> None:
+    excerpt = Excerpt(SAMPLE_RATE)
+    session.excerpt = excerpt
+    run(card, session, ramp(50))
+    assert excerpt.n_done > 0
+    forgotten = weakref.ref(excerpt)
+    del excerpt
+    run(card, session, ramp(5))  # the worker is done with it
+    assert forgotten() is session.excerpt is None
 
 
 def test_a_failing_network_is_told_and_heard_through(card: Card) -> None:
