@@ -107,6 +107,7 @@ class Service:
         self._problem: str | None = None
         self._opened: Wishes | None = None
         self._source: Key | None = None  # that was opened, while it is there
+        self._was_real = False  # it, and no monitor of an output
         self._monitor: Key | None = None
         self._census, self._routes = devices.Census(), devices.Routes()
         self._audience, self._second_ear = Audience(), SecondEar()
@@ -533,7 +534,7 @@ class Service:
             there = self._census.devices()
             if self._out is not None and not self._out.is_among(there):
                 return f"{self._out.shown} has gone away"
-            wanted = self._census.find("input", self._wishes.source)
+            wanted = self._find_source()
         except DeviceError as error:
             return self._without_source(str(error))
         if wanted.key != self._source or self._monitor_wanted() != self._monitor:
@@ -564,6 +565,19 @@ class Service:
         if self._second_ear.look(source, session.deaf_s()):
             return f"{source} does not reach us"
         return None
+
+    def _find_source(self) -> devices.Device:
+        """The input wished for; raises DeviceError.
+
+        Where the only microphone has gone, a server's default is what a loudspeaker plays, and
+        the others would hear themselves.
+        """
+        found = self._census.find("input", self._wishes.source)
+        if self._wishes.source is None and found.virtual and self._was_real:
+            there = self._census.devices()
+            if all(one.virtual for one in there if one.kind == "input"):
+                raise DeviceError("no microphone is connected")
+        return found
 
     def _without_source(self, problem: str) -> str | None:
         """Why the sound cannot go on now that the microphone has gone; None where it can.
@@ -640,7 +654,7 @@ class Service:
             there = self._census.devices()
             keys = frozenset(one.key for one in there if one.name in names)
             self._out = _Out(wishes.output, names[0], names[-1], keys)
-        source = self._census.find("input", wishes.source)
+        source = self._find_source()
         if self._rest is None:
             self._session = self._begin(source.name, self._out.name)
             self._session.knobs = self._knobs  # as they may be by now
@@ -656,6 +670,7 @@ class Service:
             if self._lost_s is not None:
                 self._recover()
         self._opened, self._source, self._status = wishes, source.key, None
+        self._was_real = not source.virtual
         if self._lost_s is None:
             self._problem = None
         self._about = {

@@ -11,6 +11,7 @@ import pytest
 
 from app.private_server import PrivateServer
 from engine.control import ControlClient
+from tests.live.test_doctor import add_desk
 from tests.live.test_end_to_end import Session, modules
 from tests.onnx_models import FULLBAND, write_identity
 
@@ -106,14 +107,14 @@ def test_our_microphone_is_made_again_when_somebody_unloads_it(
     call.stop()
 
 
-def recorded_by(server: PrivateServer, program: str) -> list[str]:
-    """Names of the sources that a program records."""
+def recorded_by(server: PrivateServer, program: str = "") -> list[str]:
+    """Names of the sources that a program records, or all that are recorded."""
     sources = {
         line.split()[0]: line.split()[1]
         for line in server.control("list", "short", "sources").splitlines()
     }
     told = server.control("list", "source-outputs").split("Source Output #")[1:]
-    of_it = [block for block in told if f'application.name = "{program}"' in block]
+    of_it = [block for block in told if not program or f'application.name = "{program}"' in block]
     return [sources[block.split("Source: ")[1].split()[0]] for block in of_it]
 
 
@@ -141,6 +142,27 @@ def test_who_has_the_default_microphone_follows_it(server: PrivateServer, tmp_pa
         server.control("set-default-source", "desk.monitor")
         until(server, lambda told: told["input"] == "desk.monitor" and is_well(told))
         assert ask(server)["recoveries"] == 0, "nothing was lost"
+        assert session.stop() == 0
+
+
+def test_the_only_microphone_is_waited_for(server: PrivateServer, tmp_path: Path) -> None:
+    """What the others say, in a loudspeaker's monitor, is none in its place."""
+    add_desk(server)
+    server.control("set-default-source", "desk")
+    model = write_identity(tmp_path / "identity.onnx", FULLBAND)
+    with Session(server, "", "--model", str(model)) as session:
+        session.wait_for("running")
+        assert ask(server)["input"] == "desk"
+        time.sleep(2.0)  # for the session to have seen it
+        (number,) = (line.split()[0] for line in modules(server) if "source_name=desk" in line)
+        server.control("unload-module", number)
+        until(server, lambda told: told["problem"] is not None)
+        time.sleep(3.0)  # for longer than any try waits
+        told = ask(server)
+        assert "no microphone is connected" in told["problem"]
+        assert "room.monitor" not in recorded_by(server)
+        add_desk(server)
+        assert until(server, is_well)["input"] == "desk"
         assert session.stop() == 0
 
 
