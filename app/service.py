@@ -62,6 +62,9 @@ _IDLE_TICK_S = 0.3
 # The service's thread waits for nothing but the sound server.
 _STUCK_S = 3.0
 
+# A model that was refused is told of this long: what runs goes on, and nothing is tried again.
+_REFUSAL_S = 10.0
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -105,6 +108,7 @@ class Service:
         self._out: _Out | None = None
         self._status: Status | None = None
         self._problem: str | None = None
+        self._refusal, self._refused_s = "", float("-inf")  # why a model was refused, and when
         self._opened: Wishes | None = None
         self._source: Key | None = None  # that was opened, while it is there
         self._was_real = False  # it, and no monitor of an output
@@ -294,6 +298,8 @@ class Service:
         ticked_s = self._ticked_s
         if ticked_s is not None and time.monotonic() - ticked_s > _STUCK_S:
             return "the sound server does not answer"
+        if self._problem is None and time.monotonic() < self._refused_s + _REFUSAL_S:
+            return self._refusal
         return self._problem
 
     def picture(self) -> Answer:
@@ -622,7 +628,7 @@ class Service:
             self._open()
         except ModelError as error:
             # What runs goes on.
-            self._problem = str(error)
+            self._refusal, self._refused_s = str(error), time.monotonic()
             self._wishes = replace(self._wishes, model=self._model)
         except DeviceError as error:
             self._lose(str(error))
@@ -636,6 +642,7 @@ class Service:
         picked, self._picked = self._picked, False
         if wishes.model != self._model or picked:
             self._use(wishes.model)
+            self._refused_s = float("-inf")
             self._model, self._wanted = wishes.model, self._network.spec.name
             self._spare.want(wishes.model)
             if self._session is not None and self._opens_nothing(wishes):

@@ -19,7 +19,7 @@ from app.steering import describe
 from engine.control import ControlServer
 from engine.denoiser import Denoiser, Knobs
 from engine.errors import DeviceError, ModelError
-from engine.live import Status
+from engine.live import LiveSession, Status
 from engine.pipeline import Pipeline
 from tests.estimators import Steady
 from tests.onnx_models import CLASSIC, FULLBAND, write_identity
@@ -320,6 +320,27 @@ def test_a_stranger_s_model_is_tried_for_the_speakers_too(tmp_path, monkeypatch)
     with pytest.raises(DeviceError):
         side._open()
     assert tried == [path]
+
+
+def test_a_refused_model_is_told_of_and_not_for_good(service, monkeypatch, tmp_path):
+    now_s = [1000.0]
+    monkeypatch.setattr("app.service.time.monotonic", lambda: now_s[0])
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"no model")
+    service._session, service._opened = LiveSession(service._network, "a", ["b"]), service._wishes
+
+    def pick(model):
+        service.answer({"do": "set", "model": str(model)})
+        service._open_or_say_why()
+        return service.answer({"do": "status"})
+
+    told = pick(damaged)
+    assert "damaged.onnx" in told["problem"]
+    assert (told["model"], service._wishes.model) == ("classic", "classic")
+    assert pick("fullband")["problem"] is None, "another could be had"
+    assert pick(damaged)["problem"] is not None
+    now_s[0] += 10.1
+    assert service.answer({"do": "status"})["problem"] is None
 
 
 class Resting:
