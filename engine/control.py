@@ -197,8 +197,9 @@ class ControlServer:
             if watchers and now >= due_s:
                 due_s = now + _PICTURE_S
                 self._show(watchers)
-            for client in [one for one in self._clients if one.is_late(now)]:
-                self._leave(client)
+            for client in list(self._clients):
+                if (client.unread and not client.flush()) or client.is_late(now):
+                    self._leave(client)
             if ready or self._waiting:
                 time.sleep(_REST_S)
 

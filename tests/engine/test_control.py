@@ -211,6 +211,21 @@ def test_half_a_request_is_not_waited_for(unix, monkeypatch):
         assert line(connection) == b""
 
 
+def test_who_asks_much_at_once_gets_all_answers_without_asking_more(tmp_path):
+    """Six answers are more than a socket holds."""
+
+    def answer(request):
+        return {"said": "a" * 44_000, **request}
+
+    with ControlServer(answer, at=tmp_path), connected(tmp_path) as connection:
+        connection.sendall(b"".join(b'{"n": %d}\n' % n for n in range(6)))
+        time.sleep(0.3)  # until the server has said what there is room for
+        told = b""
+        while told.count(b"\n") < 6:
+            told += connection.recv(65536)
+        assert [json.loads(one)["n"] for one in told.splitlines()] == list(range(6))
+
+
 def test_who_does_not_read_is_left(unix):
     with connected(unix) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
