@@ -280,7 +280,8 @@ class ControlServer:
         if not isinstance(request, dict):
             return {"ok": False, "error": "a request should be an object"}
         if client.needs_secret:
-            if not secrets.compare_digest(str(request.get("secret", "")), str(self._secret)):
+            found = str(request.get("secret", "")).encode(errors="replace")
+            if not secrets.compare_digest(found, str(self._secret).encode()):
                 return {"ok": False, "error": "the secret is missing or wrong"}
             client.needs_secret = False
         request.pop("secret", None)

@@ -101,7 +101,7 @@ def test_nobody_else_may_read_what_lies_there(at):
 def test_without_the_secret_a_port_says_nothing(tmp_path):
     with ControlServer(answer, at=tmp_path, unix=False):
         told = json.loads((tmp_path / "port.json").read_text())
-        for secret in ("", "0" * 32, None):
+        for secret in ("", "0" * 32, None, "geheim-é", "\ud800"):
             with socket.create_connection(("127.0.0.1", told["port"]), 5.0) as connection:
                 connection.sendall(json.dumps({"do": "status", "secret": secret}).encode() + b"\n")
                 assert b"the secret is missing or wrong" in line(connection)
