@@ -133,7 +133,7 @@ class ControlServer:
             self._listener = self._listen()
         except OSError as error:
             self._lock.close()
-            raise ControlError(f"{at}: no control socket: {error.strerror}") from error
+            raise ControlError(f"{at}: no control socket: {error.strerror or error}") from error
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, None)

@@ -323,6 +323,13 @@ def test_another_user_cannot_connect(tmp_path):
         assert "somebody else" in done.stdout, done.stderr
 
 
+def test_a_path_too_long_for_a_socket_is_told_of(tmp_path):
+    at = tmp_path / ("a" * 100)
+    at.mkdir()
+    with pytest.raises(ControlError, match="no control socket: AF_UNIX path too long"):
+        ControlServer(answer, at=at).start()
+
+
 def test_the_folder_is_ours_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert control.folder() == tmp_path / "denoise-app"
