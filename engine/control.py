@@ -62,7 +62,8 @@ def folder() -> Path:
     """
     chosen = os.environ.get("XDG_RUNTIME_DIR")
     user = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    if chosen and Path(chosen).is_dir():
+    # Who becomes root with the environment kept would make a folder that locks its user out.
+    if chosen and Path(chosen).is_dir() and _owns(Path(chosen).stat()):
         path = Path(chosen) / "denoise-app"
     else:
         path = Path(tempfile.gettempdir()) / f"denoise-app-{user}"
@@ -73,11 +74,15 @@ def folder() -> Path:
         raise ControlError(f"{path}: {error.strerror}") from error
     if not stat.S_ISDIR(found.st_mode):
         raise ControlError(f"{path}: is not a folder")
-    if hasattr(os, "getuid") and found.st_uid != os.getuid():
+    if not _owns(found):
         raise ControlError(f"{path}: belongs to somebody else")
     if found.st_mode & 0o077 and os.name == "posix":
         path.chmod(0o700)
     return path
+
+
+def _owns(found: os.stat_result) -> bool:
+    return not hasattr(os, "getuid") or found.st_uid == os.getuid()
 
 
 class ControlServer:

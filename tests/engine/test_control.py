@@ -323,6 +323,17 @@ def test_another_user_cannot_connect(tmp_path):
         assert "somebody else" in done.stdout, done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="takes another user")
+def test_root_makes_no_folder_in_that_of_a_user(tmp_path, monkeypatch):
+    theirs = tmp_path / "1000"
+    theirs.mkdir()
+    os.chown(theirs, 1000, 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(theirs))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    assert control.folder() == tmp_path / "denoise-app-0"
+    assert not list(theirs.iterdir())
+
+
 def test_a_path_too_long_for_a_socket_is_told_of(tmp_path):
     at = tmp_path / ("a" * 100)
     at.mkdir()
