@@ -162,10 +162,12 @@ class Priority:
         try:
             if not self._all_begin(begun, n):
                 return
-            while not self._ended:
+            while True:
+                self._wake.clear()
+                if self._ended:  # said before the wake, which nobody repeats
+                    return
                 threads = [*begun(), *_carriers()]
                 self._mine = [thread for thread, _ in threads]
-                self._wake.clear()
                 guard.sessions.add(self)
                 granted = _raise(threads, self._asker)
                 if self._wake.is_set():  # one was found running for too long meanwhile
@@ -176,10 +178,10 @@ class Priority:
                     if not self.must_rest:
                         return
                 self._wake.wait()
+                self._wake.clear()
                 if self._ended:
                     return
                 log.warning("%s", self.granted.in_words())
-                self._wake.clear()
                 self._wake.wait(again_s)
                 while not self._ended and not self._rest():
                     self._wake.wait(_AGAIN_S)

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,3 +235,26 @@ def test_nothing_is_asked_for_where_nobody_allowed_it(monkeypatch: pytest.Monkey
     after = signal.getsignal(signal.SIGXCPU), resource.getrlimit(resource.RLIMIT_RTTIME)
     assert after == before
     assert Granted("high", "by rtkit").in_words() == "threads run with high priority (by rtkit)"
+
+
+def test_the_end_is_heard_whenever_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the threads are looked for, for instance, just before what wakes is taken back."""
+    sessions: set[Priority] = set()
+    monkeypatch.setattr(priority, "_guard", SimpleNamespace(sessions=sessions))
+    monkeypatch.setattr(priority, "_raise", lambda *_: Granted(priority.REALTIME, "by the test"))
+    monkeypatch.setattr(priority, "_lower", lambda _: None)
+    asked = Priority()
+    looks = []
+
+    def begun() -> list[tuple[int, int]]:
+        looks.append(None)
+        if len(looks) == 2:
+            asked._ended = True  # as ``stop`` does, from another thread
+            asked._wake.set()
+        return [(threading.get_native_id(), priority.WORKER)]
+
+    asked.start(begun, 1)
+    assert asked._thread is not None
+    asked._thread.join(5.0)
+    assert not asked._thread.is_alive()
+    assert not sessions
