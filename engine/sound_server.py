@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pulsectl
@@ -698,8 +699,12 @@ def _describe(device: pulsectl.PulseObject, kind: str, default: str) -> ServerDe
 
 
 def _identity(pid: int) -> str:
-    """Process and the second of its start: a number alone would be reused one day."""
-    return f"{pid}:{int(psutil.Process(pid).create_time())}"
+    """Process and the tick of its start: a number alone would be reused one day.
+
+    Ticks are counted since the machine began; the second would move with a clock that is set.
+    """
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    return f"{pid}:{after_name.split()[19]}"
 
 
 def _owner(argument: str | None) -> str | None:
@@ -715,7 +720,7 @@ def _device_of(argument: str | None) -> str | None:
 
 
 def _lives(owner: str) -> bool:
-    with contextlib.suppress(psutil.Error, ValueError):
+    with contextlib.suppress(psutil.Error, OSError, ValueError):
         pid = int(owner.split(":")[0])
         # Whose parent has not yet asked how it ended does nothing any more.
         return _identity(pid) == owner and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
