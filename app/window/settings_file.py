@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import filecmp
 import json
 import logging
 import os
@@ -48,9 +49,10 @@ class SettingsFile:
         self.damaged: Path | None = None
         """Where a file that made no sense was put, or None."""
         self._blocked = False
-        self._due_s: float | None = None
         self.now = self._read()
-        self._written = self.now
+        # What was mended is not what is written.
+        self._written = self.now if self.damaged is None else None
+        self._due_s = None if self.damaged is None else time.monotonic()
 
     @property
     def path(self) -> Path:
@@ -143,6 +145,11 @@ class SettingsFile:
         return Settings()
 
     def _copy(self, kind: str) -> Path | None:
+        """Put a copy aside, unless there is one from an earlier start."""
+        with contextlib.suppress(OSError):
+            for before in self._at.glob(f"settings.{kind}-*.json"):
+                if filecmp.cmp(before, self.path, shallow=False):
+                    return before
         aside = self._aside(kind)
         try:
             shutil.copyfile(self.path, aside)

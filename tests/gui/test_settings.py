@@ -116,6 +116,24 @@ def test_one_wrong_value_costs_no_other(tmp_path: Path) -> None:
     assert json.loads(file.damaged.read_text()) == told, "what was written by hand is not lost"
 
 
+def test_what_was_mended_is_told_and_put_aside_once(tmp_path: Path) -> None:
+    old = tmp_path / "settings.damaged-1.json"
+    old.write_text("worth more")
+    (tmp_path / FILE).write_text(json.dumps(as_dict(Settings()) | {"theme": "pink"}))
+    file = SettingsFile(tmp_path)
+    assert len(file.problems) == 1
+    file.save_when_calm()
+    again = SettingsFile(tmp_path)
+    assert (again.problems, again.damaged) == ([], None)
+    newer = as_dict(Settings()) | {"version": VERSION + 1, "written_by": VERSION + 1}
+    (tmp_path / FILE).write_text(json.dumps(newer))
+    for _ in range(7):
+        SettingsFile(tmp_path)
+    assert len(list(tmp_path.glob(f"settings.version-{VERSION + 1}-*.json"))) == 1
+    assert len(list(tmp_path.glob("settings.damaged-*.json"))) == 2
+    assert old.read_text() == "worth more"
+
+
 def test_a_newer_version_loses_nothing(tmp_path: Path) -> None:
     told = as_dict(Settings(theme="dark"))
     told.update(version=VERSION + 3, hologram={"depth": 3}, start_on="when I speak", written_by=9)
