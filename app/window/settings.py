@@ -6,7 +6,6 @@ come from. Not here: the file they lie in (``settings_file``), and what follows 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeGuard
@@ -226,7 +225,7 @@ def _fitting(name: str, value: Any, default: Any) -> tuple[bool, Any]:
         return isinstance(value, bool), value
     if name == "limit_db":
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not 0.0 <= value <= 100.0:
+        if not number or not 0.0 <= value <= 100.0:  # False for NaN; an int may be beyond any float
             return False, value
         return True, float(value)
     if isinstance(default, int):

@@ -116,6 +116,16 @@ def test_one_wrong_value_costs_no_other(tmp_path: Path) -> None:
     assert json.loads(file.damaged.read_text()) == told, "what was written by hand is not lost"
 
 
+@pytest.mark.parametrize("limit_db", ["NaN", "Infinity", "1" + "0" * 400, "-1"])
+def test_a_limit_that_is_none_costs_no_other_value(tmp_path: Path, limit_db: str) -> None:
+    text = json.dumps(as_dict(Settings(theme="dark")).copy()).replace("100.0", limit_db)
+    assert limit_db in text
+    (tmp_path / FILE).write_text(text)
+    file = SettingsFile(tmp_path)
+    assert (file.now.theme, file.now.current.limit_db) == ("dark", 100.0)
+    assert file.problems
+
+
 def test_what_was_mended_is_told_and_put_aside_once(tmp_path: Path) -> None:
     old = tmp_path / "settings.damaged-1.json"
     old.write_text("worth more")
