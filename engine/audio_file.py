@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,7 +185,9 @@ class PartFile:
                     raise AudioFileError(f"{path}: is {other} itself; choose another output name")
             if self._final.exists() and not self._final.is_file():
                 raise AudioFileError(f"{path}: is not a regular file; choose another output name")
-            self._path = self._final.with_name(f".{self._final.name}.{os.getpid()}.part")
+            # The whole name with more to it may be longer than a name can be.
+            part = f".{self._final.name[:50]}.{secrets.token_hex(4)}.part"
+            self._path = self._final.with_name(part)
             self._file = self._path.open("w+b", buffering=2**18)
         except OSError as error:
             raise AudioFileError(f"{path}: cannot be created: {error.strerror}") from error

@@ -226,7 +226,7 @@ def left_over(folder: Path) -> list[str]:
         ("folder.wav", "not a regular file"),
         ("nowhere/out.wav", "cannot be created: No such file"),
         ("in.wav/out.wav", "cannot be created: Not a directory"),
-        ("x" * 250 + ".wav", "cannot be created: File name too long"),
+        ("x" * 252 + ".wav", "cannot be created: File name too long"),
         ("out.opus", "OGG OPUS does not hold 44100 Hz"),
         ("out.webm", "opus does not hold 44100 Hz"),
     ],
@@ -269,6 +269,13 @@ def test_output_appears_only_when_complete(tmp_path: Path, wav: Path, extension:
             assert output.read_text() == "precious"
     assert left_over(tmp_path) == ["in.wav", output.name]
     assert len(read(output)) == 1000
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path: Path, wav: Path) -> None:
+    long = tmp_path / ("é" * 125 + ".wav")  # 254 bytes of 255
+    copy(wav, long)
+    assert [path.name for path in tmp_path.iterdir() if path != wav] == [long.name]
+    np.testing.assert_array_equal(read(long), read(wav))
 
 
 def test_a_link_stays_a_link(tmp_path: Path, wav: Path) -> None:
