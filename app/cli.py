@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,10 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 def main(arguments: Sequence[str]) -> int:
     """Do what ``arguments`` ask for; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Not every terminal has our dashes and arrows, not every file's name is text.
+            stream.reconfigure(errors="backslashreplace")
     try:
         if arguments and arguments[0] in training.COMMANDS:
             training.run(arguments[0], arguments[1:])

@@ -148,6 +148,24 @@ def test_a_reader_that_goes_away_is_not_a_traceback(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii:strict", "utf-8:strict"])
+def test_a_terminal_that_lacks_a_character_is_no_traceback(tmp_path: Path, encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    said = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "--help"], env=environment, capture_output=True
+    )
+    assert (said.returncode, said.stderr) == (0, b"")
+    name = os.fsencode(tmp_path) + b"/caf\xe9.wav"  # no UTF-8
+    sf.write(tmp_path / "in.wav", np.zeros(4800, np.float32), 48000)
+    said = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "file", str(tmp_path / "in.wav"), name],
+        env=environment,
+        capture_output=True,
+    )
+    assert (said.returncode, said.stderr) == (0, b"")
+    assert os.path.exists(name)
+
+
 def test_missing_portaudio_is_one_line(tmp_path: Path) -> None:
     # The package finds the library by name; a module in its place fails as it does.
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
