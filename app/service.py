@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -690,9 +691,22 @@ class Service:
     def _use(self, name: str) -> None:
         """Have the network of this name; raises ModelError and keeps the one there is."""
         if find(name, models.FOLDER) != self._network.path:
-            self._network = open_network(
-                name, models.FOLDER, self._wishes.provider, background=True
+            provider = self._wishes.provider
+            self._network = self._meanwhile(
+                lambda: open_network(name, models.FOLDER, provider, background=True)
             )
+
+    def _meanwhile(self, do: Callable[[], T]) -> T:
+        """What ``do`` gives or raises. It may take long, and is not taken for a hung server.
+
+        A stranger's model is tried first, for a minute and more on a full machine.
+        """
+        with ThreadPoolExecutor(1, "denoise model") as pool:
+            done = pool.submit(do)
+            while not wait([done], TICK_S).done:
+                if self._ticked_s is not None:
+                    self._ticked_s = time.monotonic()
+            return done.result()
 
     def _opens_nothing(self, wishes: Wishes) -> bool:
         """Whether another model is all that is new."""

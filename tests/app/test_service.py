@@ -322,6 +322,23 @@ def test_a_stranger_s_model_is_tried_for_the_speakers_too(tmp_path, monkeypatch)
     assert tried == [path]
 
 
+def test_a_model_that_takes_long_to_open_is_no_hung_server(service, monkeypatch):
+    """Neither does the status say so, nor is a connection cut that the call is heard over."""
+    service._session, service._opened = LiveSession(service._network, "a", ["b"]), service._wishes
+    service._ticked_s = begun_s = time.monotonic()
+
+    def slow(*_, **__):
+        while service._ticked_s <= begun_s + 0.2:
+            time.sleep(0.01)
+            assert time.monotonic() < begun_s + 10.0
+        raise ModelError("too slow")
+
+    monkeypatch.setattr("app.service.open_network", slow)
+    service.answer({"do": "set", "model": "fullband"})
+    service._open_or_say_why()
+    assert service.answer({"do": "status"})["problem"] == "too slow"
+
+
 def test_a_refused_model_is_told_of_and_not_for_good(service, monkeypatch, tmp_path):
     now_s = [1000.0]
     monkeypatch.setattr("app.service.time.monotonic", lambda: now_s[0])
