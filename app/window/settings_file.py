@@ -52,7 +52,7 @@ class SettingsFile:
         self.now = self._read()
         # What was mended is not what is written.
         self._written = self.now if self.damaged is None else None
-        self._due_s = None if self.damaged is None else time.monotonic()
+        self._due_s: float | None = None if self.damaged is None else time.monotonic()
 
     @property
     def path(self) -> Path:
