@@ -7,6 +7,7 @@ command lives in its own module, imported when it is asked for. Not here: the wo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -49,33 +50,48 @@ def main(arguments: Sequence[str]) -> int:
             # Not every terminal has our dashes and arrows, not every file's name is text.
             stream.reconfigure(errors="backslashreplace")
     try:
-        if arguments and arguments[0] in training.COMMANDS:
-            training.run(arguments[0], arguments[1:])
-            return 0
-        parser = build_parser()
-        args = parser.parse_args(arguments)
-        if args.minimised and not (args.command is None and args.device is None):
-            parser.error("--minimised is for the window alone")
-        if args.command == "bench" and args.limited and args.peers is None:
-            parser.error("--limited is for bench --peers alone")
-        by_window = not arguments or args.minimised
-        if not by_window and args.command is None and args.device is None:
-            parser.print_usage(sys.stderr)
-            _complain("say what to do: --device for live sound, or one of the commands (--help)")
-            return 2
-        alone = "live" if args.device is not None else "window"
-        module = alone if args.command is None else _MODULES.get(args.command, args.command)
-        return int(importlib.import_module(f"app.{module}").run(args) or 0)
+        code = _do(arguments)
+        print(end="", flush=True)
+        return code
     except _EXPECTED as error:
         _complain(str(error))
-        return 1
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        _abandon_output()  # whoever read it has gone
+    except OSError as error:  # a disk that is full, a place that cannot be read or written
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        with contextlib.suppress(OSError):
+            print(end="", flush=True)
+            return 1
+        _abandon_output()
+    return 1
+
+
+def _do(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in training.COMMANDS:
+        training.run(arguments[0], arguments[1:])
+        return 0
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if args.minimised and not (args.command is None and args.device is None):
+        parser.error("--minimised is for the window alone")
+    if args.command == "bench" and args.limited and args.peers is None:
+        parser.error("--limited is for bench --peers alone")
+    by_window = not arguments or args.minimised
+    if not by_window and args.command is None and args.device is None:
+        parser.print_usage(sys.stderr)
+        _complain("say what to do: --device for live sound, or one of the commands (--help)")
+        return 2
+    alone = "live" if args.device is not None else "window"
+    module = alone if args.command is None else _MODULES.get(args.command, args.command)
+    return int(importlib.import_module(f"app.{module}").run(args) or 0)
+
+
+def _abandon_output() -> None:
+    """Python must not complain of it again when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:

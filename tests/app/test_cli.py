@@ -19,6 +19,9 @@ from app.cli import build_parser, main
 from tests.onnx_models import CLASSIC, constant_model, write_identity
 
 ROOT = Path(__file__).parents[2]
+LOG = """look,step,minutes,rate,loss,accuracy,held_out,held_out_accuracy,averaged,frames_s,waiting
+1,150,12.9,0.0003,-89.6,0.53,-90.7,0.49,1,1323.9,0.1
+"""
 
 
 @pytest.fixture
@@ -164,6 +167,35 @@ def test_a_terminal_that_lacks_a_character_is_no_traceback(tmp_path: Path, encod
     )
     assert (said.returncode, said.stderr) == (0, b"")
     assert os.path.exists(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("models > /dev/full", "No space left on device"),
+        ("file {0}/noisy.wav {0}/out.wav --json > /dev/full", "No space left on device"),
+        ("figures {0}/run --out {0}/none/c.png", "/none/c.png.part: No such file or directory"),
+        ("figures {0}/run --out {0}", "Is a directory"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(
+    sound: Path, tmp_path: Path, arguments: str, words: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.csv").write_text(LOG)
+    done = subprocess.run(
+        f"{sys.executable} {ROOT / 'main.py'} {arguments.format(tmp_path)}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = [line for line in done.stderr.splitlines() if line.startswith("denoise-app: ")]
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert len(said) == 1
+    assert words in said[0]
 
 
 def test_missing_portaudio_is_one_line(tmp_path: Path) -> None:
