@@ -109,7 +109,7 @@ def open_source(path: Path) -> Source:
         source: Source
         try:
             source = SoundSource(path, file)
-        except sf.LibsndfileError:
+        except (sf.LibsndfileError, TypeError):  # of a name in .raw it wants to be told more
             from engine.media_file import MediaSource
 
             file.seek(0)
@@ -179,7 +179,8 @@ class PartFile:
         """What it is going to be called; libraries look at its extension."""
         self._error: OSError | None = None
         try:
-            self._final = path.resolve()  # what a link points to is replaced, not the link
+            # What a link points to is replaced, not the link, but for one to itself.
+            self._final = Path(os.path.realpath(path))
             for other in others:
                 if _same_file(self._final, other.resolve()):
                     raise AudioFileError(f"{path}: is {other} itself; choose another output name")

@@ -278,6 +278,23 @@ def test_a_name_as_long_as_names_can_be(tmp_path: Path, wav: Path) -> None:
     np.testing.assert_array_equal(read(long), read(wav))
 
 
+def test_a_link_to_itself_is_replaced(tmp_path: Path, wav: Path) -> None:
+    loop = tmp_path / "loop.wav"
+    loop.symlink_to(loop)
+    copy(wav, loop)
+    np.testing.assert_array_equal(read(loop), read(wav))
+
+
+def test_sound_of_any_name_is_known_by_what_it_is(tmp_path: Path, wav: Path) -> None:
+    flac, raw = tmp_path / "out.flac", tmp_path / "in.raw"
+    copy(wav, flac)
+    flac.rename(raw)
+    assert len(read(raw)) == len(read(wav))
+    raw.write_bytes(bytes(10_000))
+    with pytest.raises(AudioFileError):
+        open_source(raw)
+
+
 def test_a_link_stays_a_link(tmp_path: Path, wav: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "out.wav").symlink_to(tmp_path / "far" / "real.wav")
