@@ -124,7 +124,9 @@ def draw(
 
     figure = Figure(figsize=(12, 9), dpi=125, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=13, parse_math=False)  # a file's name is no formula
+    # A file's name need not be text, and is no formula.
+    title = title.encode(errors="backslashreplace").decode()
+    figure.suptitle(title, fontsize=13, parse_math=False)
     axes = figure.subplots(3, 1, sharex=True, sharey=True)
     panels = (
         ("noisy", noisy_db, "magma", top_db - _RANGE_DB, top_db),

@@ -304,6 +304,13 @@ def test_a_full_disk_leaves_the_old_output(
     assert (tmp_path / name).read_text() == "precious"
 
 
+def test_a_picture_of_a_file_whose_name_is_no_text(tmp_path: Path, identity: Path) -> None:
+    name = tmp_path / os.fsdecode(b"caf\xe9 $^$.wav")
+    sf.write(os.fsencode(name), np.zeros(3000), 8000)
+    assert clean(name, tmp_path / "out.wav", identity, "--picture", str(tmp_path / "p.png")) == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_full_disk_while_drawing_leaves_nothing(tmp_path: Path, identity: Path) -> None:
     sf.write(tmp_path / "in.wav", np.zeros(3000), 8000)
     with start(
