@@ -198,7 +198,7 @@ class Visitor:
             except _Again as again:
                 now = gained()
                 tries = 1 if now > before else tries + 1
-                before = now
+                before = max(before, now)
                 wait_s = again.wait_s
                 if wait_s is None:
                     wait_s = self.manners.back_off_s * 2.0 ** (tries - 1)

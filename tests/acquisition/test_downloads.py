@@ -83,6 +83,15 @@ def test_a_server_without_ranges_begins_again(site, visitor, content, tmp_path):
     assert path.read_bytes() == content
 
 
+def test_only_what_is_more_than_ever_before_is_a_gain(site, visitor, tmp_path):
+    """A server without ranges that cuts now late, now early: it is not asked for ever."""
+    site.ranges = False
+    site.faults["/a.zip"] = [drop_after(250_000), drop_after(10)] * 20
+    with pytest.raises(AcquisitionError, match="given up after 4"):
+        visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
+    assert len(site.asked) == 4
+
+
 def test_a_file_that_changed_meanwhile_is_not_joined_with_its_old_beginning(
     site, visitor, content, tmp_path
 ):
