@@ -181,7 +181,12 @@ class Visitor:
         url = f"{host}/robots.txt"
 
         def read(response: requests.Response) -> str:
-            return b"".join(_chunks(response, url))[:_LARGEST_PAGE].decode(errors="replace")
+            content = bytearray()
+            for chunk in _chunks(response, url):
+                content += chunk
+                if len(content) >= _LARGEST_PAGE:
+                    break  # the rules that came count, as RFC 9309 has it
+            return content.decode(errors="replace")
 
         try:
             text = self._patiently(url, lambda: self._ask(url, {}, read), lambda: 0)

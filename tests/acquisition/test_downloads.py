@@ -153,6 +153,26 @@ def test_robots_txt_is_asked_first_and_honoured(site, visitor, tmp_path):
     assert time.monotonic() - before > 0.45
 
 
+def test_an_endless_robots_txt_is_not_read_on(site, visitor, content, tmp_path):
+    sent = 0
+
+    def long(handler):
+        nonlocal sent
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"User-agent: *\nDisallow: /private\n")
+        while sent < 128 * 2**20:  # endless, but for this test
+            sent += handler.wfile.write(bytes(2**16))
+
+    site.faults["/robots.txt"] = [long]
+    visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == content
+    # 16 MiB are read, and more lies in the connection's buffers only.
+    assert sent < 64 * 2**20
+    with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
+        visitor.page(f"{site.at}/private")
+
+
 def test_what_is_refused_is_told_at_once(site, visitor, tmp_path):
     for path, code in (("/gone.zip", 404), ("/no.zip", 403)):
         if code != 404:
