@@ -107,12 +107,18 @@ class Browser:
             self._folder.cleanup()
             self._folder = None
 
-    def rendered(self, url: str, ready: Callable[[str], bool]) -> str:
+    def rendered(
+        self,
+        url: str,
+        ready: Callable[[str], bool],
+        wait: Callable[[str], object] = lambda url: None,
+    ) -> str:
         """Load a page and wait for its content.
 
         Parameters
         ----------
         ready : told the page as it is now, as HTML, whether what is wanted is there
+        wait : told the address before each load, returns when its host may be asked
 
         Raises
         ------
@@ -122,7 +128,7 @@ class Browser:
         loads = crashes = 0
         while True:
             try:
-                return self._load(url, ready)
+                return self._load(url, ready, wait)
             except _Unshown as unshown:
                 loads += 1
                 wait_s = unshown.wait_s
@@ -142,8 +148,9 @@ class Browser:
                     raise AcquisitionError(f"{url}: {self.name} crashed: {crashed}") from crashed
                 log.warning("%s crashed; started again", self.name)
 
-    def _load(self, url: str, ready: Callable[[str], bool]) -> str:
+    def _load(self, url: str, ready: Callable[[str], bool], wait: Callable[[str], object]) -> str:
         driver = self._started()
+        wait(url)
         until = time.monotonic() + self.patience.wait_s
         with _telling():
             driver.set_page_load_timeout(self.patience.wait_s)

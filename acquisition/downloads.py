@@ -122,7 +122,10 @@ class Visitor:
             raise AcquisitionError(f"{url}: the server's robots.txt does not allow it")
 
     def wait(self, url: str) -> None:
-        """Wait until the host may be asked again, by somebody else for us: a browser."""
+        """Wait until the host may be asked again, by somebody else for us: a browser.
+
+        Raises AcquisitionError when its robots.txt asks for a longer pause than is ever made.
+        """
         host = _host(url)
         self._wait_for_turn(host)
         self._last[host] = time.monotonic()
@@ -239,8 +242,13 @@ class Visitor:
     def _wait_for_turn(self, host: str) -> None:
         pause_s = self._random.uniform(*self.manners.pause_s)
         if host in self._robots:
-            pause_s = max(pause_s, self._robots[host].delay_s)
-        pause_s = min(pause_s, self.manners.longest_wait_s)
+            asked_s = self._robots[host].delay_s
+            if asked_s > self.manners.longest_wait_s:
+                raise AcquisitionError(
+                    f"{host}: its robots.txt asks for {asked_s:g} s between two requests, "
+                    f"{self.manners.longest_wait_s:g} s is the most that is waited"
+                )
+            pause_s = max(pause_s, asked_s)
         ready = self._last.get(host, -1e9) + pause_s
         time.sleep(max(0.0, ready - time.monotonic()))
 

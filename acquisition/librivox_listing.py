@@ -92,7 +92,6 @@ def read_on(listing: Listing) -> Iterator[int]:
 def _read_page(listing: Listing, key: int, page: int) -> None:
     url = listing_url(listing.site, key, page)
     listing.visitor.allow(url)
-    listing.visitor.wait(url)
     first_seen: float | None = None
 
     def ready(html: str) -> bool:
@@ -106,7 +105,7 @@ def _read_page(listing: Listing, key: int, page: int) -> None:
         alone_s = listing.browser.patience.wait_s / 4.0
         return page == 1 and time.monotonic() - first_seen > alone_s
 
-    html = listing.browser.rendered(url, ready)
+    html = listing.browser.rendered(url, ready, listing.visitor.wait)
     pages = last_page(html) or 1
     new = listing.note.with_suffix(".new")
     new.write_text(json.dumps({"pages": pages}))
@@ -146,8 +145,10 @@ def _key_of(listing: Listing) -> int:
         return KEYS[listing.language]
     url = listing_url(listing.site, 0, 1)
     listing.visitor.allow(url)
-    listing.visitor.wait(url)
-    known = languages_in(listing.browser.rendered(url, lambda html: bool(languages_in(html))))
+    html = listing.browser.rendered(
+        url, lambda html: bool(languages_in(html)), listing.visitor.wait
+    )
+    known = languages_in(html)
     if listing.language not in known:
         near = difflib.get_close_matches(listing.language, known, 5) or sorted(known)[:5]
         raise AcquisitionError(

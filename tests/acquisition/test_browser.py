@@ -123,6 +123,26 @@ def test_a_crash_is_borne_once(site, browser, which):
     assert psutil.wait_procs(started, 10.0)[1] == []
 
 
+def test_each_load_waits_for_its_turn(site):
+    """The first, one after a refusal and one after a crash."""
+    site.faults["/now"] = [status(503)]
+    turns = []
+
+    def ready_after_a_crash(html: str) -> bool:
+        if len(turns) == 2:
+            driver().kill()
+            return False
+        return ready(html)
+
+    def wait(url: str) -> None:
+        turns.append((url, asked(site, "/now")))
+
+    with Browser(patience=BRISK) as browser:
+        assert ready(browser.rendered(f"{site.at}/now", ready_after_a_crash, wait))
+    assert turns == [(f"{site.at}/now", k) for k in range(3)]
+    assert asked(site, "/now") == 3
+
+
 def test_an_exception_leaves_no_process_and_no_file(site, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = tmp_path / "denoise-app-browser-of-a-killed-process"

@@ -173,6 +173,16 @@ def test_an_endless_robots_txt_is_not_read_on(site, visitor, content, tmp_path):
         visitor.page(f"{site.at}/private")
 
 
+def test_a_server_that_asks_for_long_pauses_is_left_alone(site, visitor, tmp_path):
+    site.files["/robots.txt"] = b"User-agent: *\nCrawl-delay: 4\n"
+    visitor.allow(f"{site.at}/a.zip")
+    for ask in (visitor.page, visitor.wait, lambda url: visitor.download(url, tmp_path / "a.zip")):
+        with pytest.raises(AcquisitionError, match="asks for 4 s between two requests"):
+            ask(f"{site.at}/a.zip")
+    assert site.asked == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_refused_is_told_at_once(site, visitor, tmp_path):
     for path, code in (("/gone.zip", 404), ("/no.zip", 403)):
         if code != 404:

@@ -464,6 +464,9 @@ def test_robots_txt_holds_for_listings_and_only_one_process_gathers(site, zips, 
     site.files["/robots.txt"] = b"User-agent: *\nDisallow: /search\n"
     with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
         gathered(tmp_path, site)
+    site.files["/robots.txt"] = b"User-agent: *\nCrawl-delay: 4\n"  # 3 s is the longest wait
+    with pytest.raises(AcquisitionError, match="asks for 4 s between two requests"):
+        gathered(tmp_path, site)
     assert site.asked == []
     lock = tmp_path / "librivox" / "spanish" / "lock"
     with closing(sqlite3.connect(lock, isolation_level=None)) as other:
