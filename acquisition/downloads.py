@@ -42,6 +42,9 @@ _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 _LARGEST_PAGE = 16 * 1024 * 1024
 
+# As many as RFC 9309 wants followed; mirrors need one or two.
+_MOST_REDIRECTS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Manners:
@@ -77,12 +80,27 @@ class _Again(Exception):
         self.wait_s = wait_s
 
 
+class _Elsewhere(Exception):
+    """The server has it at another address."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
+class _Session(requests.Session):
+    """Follows no redirect: requests would ask nobody, and read its body whole."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere."""
+
+
 class Visitor:
     """Asks servers for things, politely; a context manager that closes its connections."""
 
     def __init__(self, manners: Manners | None = None) -> None:
         self.manners = manners or Manners()
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.headers["User-Agent"] = USER_AGENT
         # What is stored must be what the checksum is of.
         self._session.headers["Accept-Encoding"] = "identity"
@@ -192,9 +210,9 @@ class Visitor:
             return content.decode(errors="replace")
 
         try:
-            text = self._patiently(url, lambda: self._ask(url, {}, read), lambda: 0)
-        except _Missing:
-            text = ""  # no rules: everything may be read
+            text = self._patiently(url, lambda: self._ask(url, {}, read, _host), lambda: 0)
+        except _Refused:
+            text = ""  # no rules: everything may be read (RFC 9309: of any 4xx)
         return read_robots(text, USER_AGENT.split()[0])
 
     def _patiently(self, url: str, ask: Callable[[], T], gained: Callable[[], int]) -> T:
@@ -216,19 +234,45 @@ class Visitor:
                 log.info("%s: %s; again in %.0f s", url, again, wait_s)
                 time.sleep(wait_s)
 
-    def _ask(self, url: str, headers: dict[str, str], read: Callable[[requests.Response], T]) -> T:
+    def _ask(
+        self,
+        url: str,
+        headers: dict[str, str],
+        read: Callable[[requests.Response], T],
+        allow: Callable[[str], object] | None = None,
+    ) -> T:
+        """Ask, and where that leads elsewhere, there, if ``allow`` has nothing against it.
+
+        The headers go along: ``If-Range`` keeps another file's rest away.
+        """
+        at = url
+        for _ in range(1 + _MOST_REDIRECTS):
+            try:
+                return self._ask_once(at, headers, read)
+            except _Elsewhere as elsewhere:
+                at = elsewhere.url
+                (allow or self.allow)(at)
+        raise AcquisitionError(f"{url}: leads elsewhere more than {_MOST_REDIRECTS} times")
+
+    def _ask_once(
+        self, url: str, headers: dict[str, str], read: Callable[[requests.Response], T]
+    ) -> T:
         """One request, in its turn."""
         self._wait_for_turn(_host(url))
         try:
             with self._session.get(
                 url, headers=headers, stream=True, timeout=self.manners.timeout_s
             ) as response:
-                if response.status_code in _TRY_AGAIN:
-                    raise _Again(f"the server answered {response.status_code}", _told(response))
-                if response.status_code in (404, 410):
-                    raise _Missing(f"{url}: is not there ({response.status_code})")
-                if response.status_code >= 400 and response.status_code != 416:
-                    raise AcquisitionError(f"{url}: the server answered {response.status_code}")
+                code = response.status_code
+                if code in _TRY_AGAIN:
+                    raise _Again(f"the server answered {code}", _told(response))
+                if response.is_redirect:
+                    raise _Elsewhere(_led_to(response))
+                if code in (404, 410):
+                    raise _Refused(f"{url}: is not there ({code})")
+                if code >= 300 and code != 416:
+                    refused = _Refused if 400 <= code < 500 else AcquisitionError
+                    raise refused(f"{url}: the server answered {code}")
                 return read(response)
         except requests.RequestException as error:
             if isinstance(
@@ -253,8 +297,8 @@ class Visitor:
         time.sleep(max(0.0, ready - time.monotonic()))
 
 
-class _Missing(AcquisitionError):
-    """The server has no such thing."""
+class _Refused(AcquisitionError):
+    """The server has no such thing, or not for us."""
 
 
 class _Part:
@@ -373,6 +417,15 @@ def _first(response: requests.Response) -> int:
     """Where the part that came begins; −1 where the server does not say."""
     first = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
     return int(first) if first.isdigit() else -1
+
+
+def _led_to(response: requests.Response) -> str:
+    """Where a redirect leads; its address may be relative, and in UTF-8 as it comes."""
+    place = response.headers["Location"].encode("latin-1").decode(errors="replace")
+    try:
+        return urllib.parse.urljoin(response.url, place)
+    except ValueError as error:  # http://[
+        raise AcquisitionError(f"{place}: is no web address") from error
 
 
 def _told(response: requests.Response) -> float | None:

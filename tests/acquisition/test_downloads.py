@@ -183,6 +183,97 @@ def test_a_server_that_asks_for_long_pauses_is_left_alone(site, visitor, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_host_is_followed_to_as_politely(site, content, tmp_path):
+    """Its robots.txt is asked, and it has a pause of its own."""
+    with serving(Site(files={"/deep/b.zip": content})) as mirror, Visitor(BRISK) as visitor:
+        mirror.files["/robots.txt"] = (
+            b"User-agent: *\nDisallow: /private\nDisallow: /*?key\nCrawl-delay: 0.4\n"
+        )
+        site.faults["/old.zip"] = [status(301, Location=f"{mirror.at}/new.zip")]
+        mirror.faults["/new.zip"] = [status(302, Location="deep/b.zip")]
+        before = time.monotonic()
+        visitor.download(f"{site.at}/old.zip", tmp_path / "a.zip", sha256=sha256(content))
+        # After robots.txt and after /new.zip.
+        assert time.monotonic() - before > 0.75
+        assert mirror.asked == [("/new.zip", ""), ("/deep/b.zip", "")]
+        for place in ("/private/a.zip", "/a.zip?key=1"):
+            site.faults["/old.zip"] = [status(307, Location=f"{mirror.at}{place}")]
+            with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
+                visitor.page(f"{site.at}/old.zip")
+        assert len(mirror.asked) == 2
+        assert len(site.asked) == 3
+
+
+@pytest.mark.parametrize("etag", ['"1"', '"2"'])
+def test_a_mirror_goes_on_only_with_the_same_file(site, visitor, content, tmp_path, etag):
+    site.files["/there.zip"] = content
+    site.faults["/there.zip"] = [drop_after(100_000)]
+    with serving(Site(files={"/b.zip": content[::-1]})) as mirror:
+        if etag == '"1"':
+            mirror.files["/b.zip"] = content
+        mirror.etags["/b.zip"] = etag
+        site.faults["/old.zip"] = [
+            status(302, Location="/there.zip"),
+            status(308, Location=f"{mirror.at}/b.zip"),
+        ]
+        visitor.download(f"{site.at}/old.zip", tmp_path / "a.zip")
+        assert (tmp_path / "a.zip").read_bytes() == mirror.files["/b.zip"]
+        assert mirror.asked == [("/b.zip", "bytes=100000-")]
+
+
+def test_where_a_redirect_may_not_lead(site, visitor, tmp_path):
+    for place in ("ftp://127.0.0.1/a", "file:///etc/passwd", "http://[", "javascript:0"):
+        site.faults["/old.zip"] = [status(302, Location=place)]
+        with pytest.raises(AcquisitionError, match="is no web address"):
+            visitor.download(f"{site.at}/old.zip", tmp_path / "a.zip")
+    site.faults["/old.zip"] = [status(302)]
+    with pytest.raises(AcquisitionError, match="answered 302"):
+        visitor.download(f"{site.at}/old.zip", tmp_path / "a.zip")
+    assert [path for path, _ in site.asked] == ["/old.zip"] * 5
+    site.faults["/1"] = [status(303, Location="/2")] * 9
+    site.faults["/2"] = [status(302, Location="/1")] * 9
+    site.asked.clear()
+    with pytest.raises(AcquisitionError, match="/1: leads elsewhere more than 5 times"):
+        visitor.page(f"{site.at}/1")
+    assert [path for path, _ in site.asked] == ["/1", "/2"] * 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redirect_is_not_read(site, visitor, content, tmp_path):
+    sent = 0
+
+    def long(handler):
+        nonlocal sent
+        handler.send_response(302)
+        handler.send_header("Location", "/a.zip")
+        handler.end_headers()
+        while sent < 64 * 2**20:  # endless, but for this test
+            sent += handler.wfile.write(bytes(2**16))
+
+    site.faults["/old.zip"] = [long]
+    visitor.download(f"{site.at}/old.zip", tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == content
+    assert sent < 32 * 2**20
+
+
+def test_robots_txt_may_lie_elsewhere_or_be_refused(site, visitor, tmp_path):
+    """It may lead to a host whose own rules lead back here; refused, it has none."""
+    with serving(Site(files={"/rules": b"User-agent: *\nDisallow: /a.zip\n"})) as other:
+        site.faults["/robots.txt"] = [
+            status(301, Location=f"{other.at}/robots.txt"),
+            status(302, Location=f"{other.at}/rules"),
+        ]
+        other.faults["/robots.txt"] = [
+            status(302, Location=f"{site.at}/robots.txt"),
+            status(403),
+        ]
+        with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
+            visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
+        other.files["/a.zip"] = b"sound"
+        visitor.download(f"{other.at}/a.zip", tmp_path / "a.zip")
+    assert site.asked == []
+
+
 def test_what_is_refused_is_told_at_once(site, visitor, tmp_path):
     for path, code in (("/gone.zip", 404), ("/no.zip", 403)):
         if code != 404:
