@@ -7,7 +7,10 @@ where archives come from (``downloads``).
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
+import io
 import lzma
 import os
 import secrets
@@ -24,10 +27,18 @@ from typing import IO
 
 from acquisition.errors import AcquisitionError
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
+"""What is read at once; no header of a tar is longer [bytes]."""
 _LONGEST_NAME = 240
-_LONGEST_TAIL = 64
+_LONGEST_TAIL = 256
 """Of a tar after its last member, in chunks."""
+
+# What packs a tar, by how it begins.
+_PACKERS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,8 @@ def unpack(
     with _telling(archive):
         try:
             part.mkdir(parents=True)
-            with _opened(archive) as members:
+            most = max(bounds.least_bytes, round(packed * bounds.largest_ratio))
+            with _opened(archive, most) as members:
                 total = 0
                 for name, opened in members:
                     place = _place(archive, name)
@@ -84,10 +96,9 @@ def unpack(
                         raise AcquisitionError(
                             f"{archive}: holds more than {bounds.most_files} files"
                         )
-                    most = max(bounds.least_bytes, round(packed * bounds.largest_ratio))
-                    most = min(bounds.most_bytes, most) - total
                     with opened() as source:
-                        total += _copy(archive, source, part / place, most)
+                        left = min(bounds.most_bytes, most) - total
+                        total += _copy(archive, source, part / place, left)
                     made.append(place)
             part.replace(folder)
         finally:
@@ -99,18 +110,64 @@ Member = tuple[str, Callable[[], IO[bytes]]]
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[Iterator[Member]]:
-    """Names of the files in an archive and how to open each."""
+def _opened(archive: Path, most: int) -> Iterator[Iterator[Member]]:
+    """Names of the files in an archive and how to open each; a tar is read so far at most."""
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            yield _of_zip(archive, file)
-    else:
-        with tarfile.open(archive) as tar:
+        with zipfile.ZipFile(archive) as zipped:
+            yield _of_zip(archive, zipped)
+        return
+    with _unpacked(archive) as file:
+        spare = _Spare(archive, file, most)
+        with tarfile.open(fileobj=spare, mode="r:") as tar:
             yield _of_tar(archive, tar)
-            # The checksum of what packs a tar comes at its end, after the last member.
-            for _ in range(_LONGEST_TAIL):
-                if tar.fileobj is None or not tar.fileobj.read(_CHUNK):
-                    break
+        # The checksum of what packs a tar comes at its end, after the last member.
+        for _ in range(_LONGEST_TAIL):
+            if not spare.read(_CHUNK):
+                break
+
+
+def _unpacked(archive: Path) -> io.BufferedIOBase:
+    """A tar without what packs it."""
+    with archive.open("rb") as file:
+        first = file.read(max(map(len, _PACKERS)))
+    for magic, opened in _PACKERS.items():
+        if first.startswith(magic):
+            return opened(archive)
+    return archive.open("rb")
+
+
+class _Spare(io.RawIOBase):
+    """A file that gives little at once and ends somewhere.
+
+    tarfile reads a name or a header whole, however long it says that it is.
+    """
+
+    def __init__(self, archive: Path, file: io.BufferedIOBase, most: int) -> None:
+        self._archive = archive
+        self._file = file
+        self._most = most
+
+    def read(self, size: int = -1) -> bytes:
+        """Some bytes; raises AcquisitionError where they are too many, or begin too far."""
+        if not 0 <= size <= _CHUNK:
+            raise AcquisitionError(
+                f"{self._archive}: has a header of {size} bytes, {_CHUNK} are allowed"
+            )
+        self._check(self.tell())
+        return self._file.read(size)
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place; raises AcquisitionError where it is too far."""
+        self._check(position)
+        return self._file.seek(position, whence)
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._file.tell()
+
+    def _check(self, position: int) -> None:
+        if position > self._most:
+            raise AcquisitionError(f"{self._archive}: unpacks to more than a recording would")
 
 
 def _of_zip(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
@@ -126,11 +183,16 @@ def _of_zip(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
 
 
 def _of_tar(archive: Path, tar: tarfile.TarFile) -> Iterator[Member]:
-    for member in tar:
+    while member := tar.next():
+        # All of them would be kept, and what some say of those that follow, of any length.
+        tar.members = []  # type: ignore[attr-defined]
+        tar.pax_headers = {}
         if member.isdir():
             continue
         if not member.isreg():
-            raise AcquisitionError(f"{archive}: {member.name!r} is a link or a device")
+            raise AcquisitionError(
+                f"{archive}: {member.name[:_LONGEST_NAME]!r} is a link or a device"
+            )
 
         def opened(member: tarfile.TarInfo = member) -> IO[bytes]:
             file = tar.extractfile(member)
@@ -146,7 +208,9 @@ def _place(archive: Path, name: str) -> PurePosixPath:
     odd = any(ord(letter) < 32 for letter in name)
     drive = ":" in (parts[0] if parts else "")
     if not parts or odd or drive or parts[0].startswith("/") or ".." in parts:
-        raise AcquisitionError(f"{archive}: {name!r} would lie outside of its folder")
+        raise AcquisitionError(
+            f"{archive}: {name[:_LONGEST_NAME]!r} would lie outside of its folder"
+        )
     if max(map(len, parts)) > _LONGEST_NAME:
         raise AcquisitionError(f"{archive}: {name[:40]!r}… is too long a name")
     return PurePosixPath(*parts)

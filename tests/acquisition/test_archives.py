@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import subprocess
 import tarfile
 import time
+import tracemalloc
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +49,13 @@ def packed(path: Path, files: dict[str, bytes]) -> Path:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return path
+
+
+def header(name: str, kind: bytes, size: int) -> bytes:
+    """A tar's, for so many bytes that follow."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
 
 
 def left(folder: Path) -> set[str]:
@@ -117,6 +126,72 @@ def test_a_bomb_of_ten_gigabytes_costs_next_to_nothing(tmp_path: Path) -> None:
         unpack(archive, tmp_path / "bomb")
     assert time.monotonic() - before < 60.0
     assert left(tmp_path) == {"bomb.zip"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize(("n", "times"), [(64 * 2**20, 1), (2**18, 300)])
+def test_names_and_headers_of_a_tar_take_no_memory(
+    tmp_path: Path, kind: bytes, n: int, times: int
+) -> None:
+    """64 MiB of them, in one or one before the other: 0.1 MB packed."""
+    text = b"%d a=%s\n" % (n, b"a" * (n - len(str(n)) - 4))
+    with gzip.open(tmp_path / "a.tar", "wb", compresslevel=1) as file:
+        for _ in range(times):
+            file.write(header("x", kind, n) + text)
+        file.write(header("a.mp3", tarfile.REGTYPE, 0) + bytes(1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(AcquisitionError, match=r"a header of 67108864 bytes|more than a rec"):
+            unpack(tmp_path / "a.tar", tmp_path / "a")
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert left(tmp_path) == {"a.tar"}
+
+
+def test_what_a_tar_says_of_its_files_is_not_kept(tmp_path: Path) -> None:
+    """40 MiB of headers in a tar that is whole, and all of which are allowed."""
+    n = 2**17
+    with (tmp_path / "a.tar").open("wb") as file:
+        for k in range(160):
+            kind = tarfile.XGLTYPE if k % 2 else tarfile.XHDTYPE
+            for _ in range(2):
+                text = b"%d %06d=%s\n" % (n, file.tell() % 1_000_003, b"a" * (n - 15))
+                file.write(header("x", kind, n) + text)
+            file.write(header(f"{k}.mp3", tarfile.REGTYPE, 0))
+        file.write(bytes(1024))
+    tracemalloc.start()
+    try:
+        assert len(unpack(tmp_path / "a.tar", tmp_path / "a")) == 160
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_tar_is_not_skipped_through_without_an_end(tmp_path: Path) -> None:
+    """What is not wanted is read all the same; 40 MiB are more than such an archive may hold."""
+    archive = packed(tmp_path / "a.bz2", {"a.txt": bytes(40 * 2**20), "a.mp3": b"sound"})
+    with pytest.raises(AcquisitionError, match="more than a recording"):
+        unpack(archive, tmp_path / "a", wanted=lambda name: name.endswith(".mp3"))
+    assert left(tmp_path) == {"a.bz2"}
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_large_files_and_long_names_of_any_tar_are_unpacked(
+    tmp_path: Path, rng: np.random.Generator, form: int
+) -> None:
+    folder = "/".join(["é" * 20] * 4 if form == tarfile.USTAR_FORMAT else ["é" * 100] * 9)
+    files = {f"{folder}/a.mp3": rng.bytes(3 * 2**20 + 7), f"{folder}/b.mp3": rng.bytes(600)}
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=form) as tar:
+        tar.pax_headers = {"comment": "of all of them"}
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), 1.5
+            if form == tarfile.USTAR_FORMAT:
+                info.mtime = 1
+            tar.addfile(info, io.BytesIO(content))
+    found = unpack(tmp_path / "a.tar.gz", tmp_path / "a")
+    assert {str(p.relative_to(tmp_path / "a")): p.read_bytes() for p in found} == files
 
 
 def test_what_an_archive_says_of_its_size_is_not_believed(tmp_path: Path) -> None:
