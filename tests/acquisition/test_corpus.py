@@ -140,6 +140,16 @@ def test_a_wrong_checksum_or_layout_is_a_line(site, table, tmp_path):
     site.files["/mixed.zip"] = zipped({"noises/../../x.flac": b"-"})
 
 
+def test_no_more_is_fetched_than_the_table_promises(site, table, tmp_path, monkeypatch):
+    """Twice the size it tells; without one, what no corpus has."""
+    site.files["/small.tar.gz"] = bytes(2_000_001)
+    with pytest.raises(AcquisitionError, match="has 2000001 bytes, 2000000 are allowed"):
+        gather(table, "small", tmp_path)
+    monkeypatch.setattr(corpus, "_LARGEST_PART", 1000)
+    with pytest.raises(AcquisitionError, match="bytes, 1000 are allowed"):
+        gather(table, "mixed", tmp_path)
+
+
 def test_an_archive_that_leads_elsewhere_writes_nothing(site, table, tmp_path):
     site.files["/mixed.zip"] = zipped({"noises/a.flac": b"-", "noises/../../../x.flac": b"-"})
     with pytest.raises(AcquisitionError, match="outside of its folder"):
@@ -171,6 +181,9 @@ def test_a_wrong_table_is_a_line(tmp_path, text, message):
         ("(?P<group>[a-z]+)[.]", "([a-z]+)[.]", "a group named group"),
         ('name = "all"', 'name = ".."', "cannot be the name"),
         ("homepage", "home_page", "home_page"),
+        ("size_mb = 1", "size_mb = 0", "size_mb should be above 0"),
+        ("size_mb = 1", "size_mb = nan", "size_mb should be above 0"),
+        ("size_mb = 1", "size_mb = '1'", "corpus small: '<' not supported"),
         ("(?P<group>[a-z]+)[.]", "(?P<group>[a-z]+[.]", "corpus mixed"),
     ],
 )
