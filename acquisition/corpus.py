@@ -19,7 +19,7 @@ from tqdm import tqdm
 from acquisition.archives import unpack
 from acquisition.catalogue import Catalogue
 from acquisition.downloads import Visitor
-from acquisition.errors import AcquisitionError
+from acquisition.errors import AcquisitionError, is_full
 from acquisition.tables import check_name, rows_of
 from acquisition.tracks import KINDS, enter_files
 
@@ -141,20 +141,22 @@ def gather(catalogue: Catalogue, corpus: Corpus, part: Part, folder: Path, visit
     AcquisitionError : it is not to be had, is damaged or hostile, or cannot be stored
     """
     files = folder / part.name
+    # The end of the name tells nothing to ``unpack``: it looks into the file.
+    archive = folder / f"{part.name}.archive"
     if not files.is_dir():
-        # The end of the name tells nothing to ``unpack``: it looks into the file.
-        archive = folder / f"{part.name}.archive"
-        with tqdm(desc=part.name, unit="B", unit_scale=True, disable=None) as bar:
-
-            def progress(done: int, size: int | None) -> None:
-                bar.total = size
-                bar.update(done - bar.n)
-
-            # Twice what the table tells: sizes are rounded, and corpora grow a little.
-            most = _LARGEST_PART if part.size_mb is None else round(part.size_mb * 2e6)
-            visitor.download(part.url, archive, part.sha256, most, progress, part.md5)
-        unpack(archive, files, lambda name: any(one.files.match(name) for one in corpus.layouts))
-        archive.unlink()
+        # One of no known checksum is whole all the same: only then it gets its name.
+        checked = part.sha256 or part.md5
+        if checked or not archive.is_file():
+            _fetch(part, archive, visitor)
+        try:
+            unpack(
+                archive, files, lambda name: any(one.files.match(name) for one in corpus.layouts)
+            )
+        except AcquisitionError as error:
+            if not (checked or is_full(error)):
+                archive.unlink()  # so that it is fetched anew
+            raise
+    archive.unlink(missing_ok=True)
     told = []
     for layout in corpus.layouts:
         groups: dict[Path, str] = {}
@@ -174,6 +176,19 @@ def gather(catalogue: Catalogue, corpus: Corpus, part: Part, folder: Path, visit
     if not told:
         raise AcquisitionError(f"{part.url}: holds none of the files that its table tells of")
     return "; ".join(told)
+
+
+def _fetch(part: Part, archive: Path, visitor: Visitor) -> None:
+    """Download an archive, but for what is there of it."""
+    # Twice what the table tells: sizes are rounded, and corpora grow a little.
+    most = _LARGEST_PART if part.size_mb is None else round(part.size_mb * 2e6)
+    with tqdm(desc=part.name, unit="B", unit_scale=True, disable=None) as bar:
+
+        def progress(done: int, size: int | None) -> None:
+            bar.total = size
+            bar.update(done - bar.n)
+
+        visitor.download(part.url, archive, part.sha256, most, progress, part.md5)
 
 
 def _columns(

@@ -162,18 +162,21 @@ class Visitor:
         Parameters
         ----------
         path : where it will lie, not before it is whole
-        sha256 : of the whole file, where it is known; a file that is there and has it is kept
+        sha256 : of the whole file, where it is known
         most_bytes : it may not be larger
         progress : told how many bytes are there, and of how many, where that is known
-        md5 : of the whole file, where the source tells no better checksum
+        md5 : of the whole file, where the source tells no better checksum; a file that is there
+            and has all that are known is kept
 
         Raises
         ------
         AcquisitionError : the server does not give it, it is too large, its checksum is
             wrong, or it cannot be stored. What was fetched is kept, but for a wrong checksum
         """
-        if sha256 and path.is_file() and sha256_of(path) == sha256:
-            return Downloaded(path, path.stat().st_size, sha256)
+        if (sha256 or md5) and path.is_file():
+            found = sha256_of(path)
+            if sha256 in (None, found) and (not md5 or _digest(path, "md5") == md5):
+                return Downloaded(path, path.stat().st_size, found)
         self.allow(url)
         part = _Part(path, url)
         with _storing(path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class AcquisitionError(Exception):
     """Something that cannot be gathered: a server, a file, or a place to put it.
@@ -11,3 +13,9 @@ class AcquisitionError(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(" ".join(text.split()))
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a full disk is behind it: nothing else would fare better."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -8,7 +8,6 @@ fetched (``downloads``), unpacked (``archives``) and read (``tracks``).
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import re
 import shutil
@@ -24,7 +23,7 @@ from acquisition.archives import unpack
 from acquisition.browser import BROWSERS, Browser, Patience
 from acquisition.catalogue import DELETED, OK, Catalogue, CatalogueError
 from acquisition.downloads import Manners, Visitor
-from acquisition.errors import AcquisitionError
+from acquisition.errors import AcquisitionError, is_full
 from acquisition.librivox_listing import (
     FAILED,
     GATHERED,
@@ -207,7 +206,7 @@ def _gather_listed(run: _Run) -> None:
             run.too_large += 1
             log.info("%s", error)
         except AcquisitionError as error:
-            if isinstance(error, CatalogueError) or _is_full(error):
+            if isinstance(error, CatalogueError) or is_full(error):
                 raise
             log.warning("failed: %s", error)
             with run.catalogue.transaction():
@@ -229,7 +228,7 @@ def _gather_zip(run: _Run, zip_url: str) -> None:
         try:
             unpack(archive, folder, lambda name: Path(name).suffix.lower() in SUFFIXES)
         except AcquisitionError as error:
-            if not _is_full(error):
+            if not is_full(error):
                 archive.unlink()  # so that it is fetched anew
             raise
     tracks = []
@@ -333,11 +332,5 @@ def _storing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = "the disk is full" if _is_full(error) else error.strerror or str(error)
+        reason = "the disk is full" if is_full(error) else error.strerror or str(error)
         raise AcquisitionError(f"{folder}: cannot be stored: {reason}") from error
-
-
-def _is_full(error: BaseException) -> bool:
-    """Whether a full disk is behind it: no other book would fare better."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

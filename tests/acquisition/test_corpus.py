@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from acquisition import corpus
+from acquisition.archives import unpack
 from acquisition.catalogue import Catalogue
 from acquisition.downloads import Manners, Visitor
 from acquisition.errors import AcquisitionError
@@ -127,6 +130,55 @@ def test_one_archive_may_hold_noises_and_rooms(table, tmp_path):
         gather(table, "mixed", tmp_path)
         == "noise 1 new (0.00 h), 0 known; rir 0 new (0.00 h), 1 known"
     )
+
+
+@pytest.mark.parametrize(("name", "path"), [("small", "/small.tar.gz"), ("mixed", "/mixed.zip")])
+def test_killed_while_it_unpacks_nothing_is_fetched_again(
+    site, table, tmp_path, monkeypatch, name, path
+):
+    """Whether an MD5 is known or nothing at all."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    def killed_later(*given):
+        unpack(*given)
+        raise KeyboardInterrupt
+
+    for unpacking in (killed, killed_later):
+        with monkeypatch.context() as patched:
+            patched.setattr(corpus, "unpack", unpacking)
+            with pytest.raises(KeyboardInterrupt):
+                gather(table, name, tmp_path)
+    assert "1 new" in gather(table, name, tmp_path)
+    assert [asked for asked, _ in site.asked] == [path]
+    assert not list(tmp_path.rglob("*.archive"))
+
+
+def test_a_damaged_archive_of_no_known_checksum_is_fetched_anew(site, table, tmp_path):
+    whole = site.files["/mixed.zip"]
+    site.files["/mixed.zip"] = whole[: len(whole) // 2]
+    with pytest.raises(AcquisitionError, match="is no whole archive"):
+        gather(table, "mixed", tmp_path)
+    site.files["/mixed.zip"] = whole
+    assert gather(table, "mixed", tmp_path).count("1 new") == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
+def test_what_a_full_disk_stops_is_not_fetched_again(site, table, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = len(site.files["/mixed.zip"]) * 3 // 2 + 400 * 1024  # for the archive, not for all
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(disk)]
+    subprocess.run(mount, check=True)
+    try:
+        with pytest.raises(AcquisitionError, match="the disk is full"):
+            gather(table, "mixed", disk)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert gather(table, "mixed", disk).count("1 new") == 2
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert [asked for asked, _ in site.asked] == ["/mixed.zip"]
 
 
 def test_a_wrong_checksum_or_layout_is_a_line(site, table, tmp_path):

@@ -53,8 +53,18 @@ def test_a_file_comes_whole_and_under_its_name_alone(site, visitor, content, tmp
     assert all(agent.startswith("denoise-app") for agent in site.agents)
     # A second time nothing is asked, since its checksum is known now.
     site.asked.clear()
+    md5 = hashlib.md5(content).hexdigest()
     assert visitor.download(f"{site.at}/a.zip", path, sha256=found.sha256) == found
+    assert visitor.download(f"{site.at}/a.zip", path, md5=md5) == found
+    assert visitor.download(f"{site.at}/a.zip", path, sha256=found.sha256, md5=md5) == found
     assert site.asked == []
+    # One that is wrong is enough to ask anew.
+    other = hashlib.md5(b"another").hexdigest()
+    with pytest.raises(AcquisitionError, match="has the MD5"):
+        visitor.download(f"{site.at}/a.zip", path, sha256=found.sha256, md5=other)
+    with pytest.raises(AcquisitionError, match="has the SHA-256"):
+        visitor.download(f"{site.at}/a.zip", path, sha256=sha256(b"another"), md5=md5)
+    assert len(site.asked) == 2
 
 
 def test_what_is_broken_off_goes_on_where_it_stopped(site, visitor, content, tmp_path):
