@@ -184,7 +184,11 @@ class Visitor:
             part.resume()
 
         def fetch() -> None:
-            self._ask(url, part.wanted(), lambda answer: part.take(answer, most_bytes, progress))
+            def take(answer: requests.Response) -> None:
+                part.take(answer, most_bytes, progress)
+
+            # A host may keep its files at one that forbids crawlers everything: we are sent there.
+            self._ask(url, part.wanted(), take, allow=_host)
 
         self._patiently(url, fetch, part.size)
         with _storing(path):

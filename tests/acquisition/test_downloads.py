@@ -194,7 +194,7 @@ def test_a_server_that_asks_for_long_pauses_is_left_alone(site, visitor, tmp_pat
 
 
 def test_another_host_is_followed_to_as_politely(site, content, tmp_path):
-    """Its robots.txt is asked, and it has a pause of its own."""
+    """Its robots.txt is asked, and it has a pause of its own; a file is fetched where it lies."""
     with serving(Site(files={"/deep/b.zip": content})) as mirror, Visitor(BRISK) as visitor:
         mirror.files["/robots.txt"] = (
             b"User-agent: *\nDisallow: /private\nDisallow: /*?key\nCrawl-delay: 0.4\n"
@@ -202,7 +202,7 @@ def test_another_host_is_followed_to_as_politely(site, content, tmp_path):
         site.faults["/old.zip"] = [status(301, Location=f"{mirror.at}/new.zip")]
         mirror.faults["/new.zip"] = [status(302, Location="deep/b.zip")]
         before = time.monotonic()
-        visitor.download(f"{site.at}/old.zip", tmp_path / "a.zip", sha256=sha256(content))
+        visitor.page(f"{site.at}/old.zip")
         # After robots.txt and after /new.zip.
         assert time.monotonic() - before > 0.75
         assert mirror.asked == [("/new.zip", ""), ("/deep/b.zip", "")]
@@ -210,8 +210,12 @@ def test_another_host_is_followed_to_as_politely(site, content, tmp_path):
             site.faults["/old.zip"] = [status(307, Location=f"{mirror.at}{place}")]
             with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
                 visitor.page(f"{site.at}/old.zip")
-        assert len(mirror.asked) == 2
-        assert len(site.asked) == 3
+            assert len(mirror.asked) == 2
+        mirror.files["/private/a.zip"] = content
+        site.faults["/old.zip"] = [status(302, Location=f"{mirror.at}/private/a.zip")]
+        visitor.download(f"{site.at}/old.zip", tmp_path / "a.zip", sha256=sha256(content))
+        assert len(mirror.asked) == 3
+        assert len(site.asked) == 4
 
 
 @pytest.mark.parametrize("etag", ['"1"', '"2"'])
