@@ -45,6 +45,7 @@ from training.recordings import (
     decode,
     name_of,
     split,
+    united,
 )
 from training.rooms import of_side
 
@@ -215,13 +216,10 @@ def collections(path: Path, split: str) -> tuple[Collection, Collection, Collect
 def made_of(path: Path) -> str:
     """A checksum of all that a file in this layout is made of, and of who is on which side."""
     with _opened(path) as file:
-        names = [
-            Path(name).name
-            for kind in KINDS
-            if kind in file
-            for name in _texts(file[kind]["shards"]["file"])
-        ]
-        return shard_name("", [names, float(file.attrs["held_out"]), float(file.attrs["test"])])
+        kinds = [file[kind] for kind in KINDS if kind in file]
+        names = [Path(name).name for kind in kinds for name in _texts(kind["shards"]["file"])]
+        sides = [_texts(kind["recordings"]["split"]) for kind in kinds]
+        return shard_name("", [names, sides])
 
 
 def shares(path: Path) -> dict[str, float]:
@@ -362,10 +360,12 @@ def _join_kind(
 
 def _sides(table: NDArray[np.void], held_out: float, tested: float) -> list[str]:
     """On which side of the split each recording is."""
+    # The same file may be there under two names, from two archives.
+    sources = united(_texts(table["source"]), _texts(table["sha256"]))
     recordings = tuple(
         Recording(name, source, Stored("", 0, int(length)))
         for name, source, length in zip(
-            _texts(table["name"]), _texts(table["source"]), table["length"], strict=True
+            _texts(table["name"]), sources, table["length"], strict=True
         )
     )
     rest, test = split(Collection(0, recordings, ()), tested)

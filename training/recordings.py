@@ -6,6 +6,7 @@ on both sides. Not here: what is done with the samples (``mixing``).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -48,6 +49,9 @@ _ABSURD = 1e4
 
 # Samples that are decoded at a time: 5 s at 48 kHz.
 _BLOCK = 1 << 18
+
+# Sound decoded by other rules must not be taken for these rules'.
+_RULES = 1
 
 
 class Samples(Protocol):
@@ -125,6 +129,7 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
     """
     paths = sound_files(folders)
     wanted: dict[str, Any] = {
+        "rules": _RULES,
         "sample_rate": sample_rate,
         "files": [[str(path), path.stat().st_size] for path in paths],
     }
@@ -143,6 +148,32 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
         for name, source, start, length in index["recordings"]
     )
     return Collection(sample_rate, recordings, tuple(index["skipped"]))
+
+
+def united(sources: Sequence[str], contents: Sequence[str]) -> list[str]:
+    """The source of each recording, those that hold the same recording under one name.
+
+    Parameters
+    ----------
+    contents : the same text for recordings that are the same, as a checksum
+
+    Examples
+    --------
+    >>> united(["esc10/Rain", "esc50/17367", "esc50/17367"], ["a", "a", "b"])
+    ['esc10/Rain', 'esc10/Rain', 'esc10/Rain']
+    """
+    first: dict[str, str] = {}
+    of = {source: source for source in sources}
+
+    def name(source: str) -> str:
+        while of[source] != source:
+            source = of[source]
+        return source
+
+    for source, content in zip(sources, contents, strict=True):
+        kept, other = sorted((name(first.setdefault(content, source)), name(source)))
+        of[other] = kept
+    return [name(source) for source in sources]
 
 
 def split(collection: Collection, held_out: float) -> tuple[Collection, Collection]:
@@ -258,6 +289,7 @@ def _decode_all(
 ) -> dict[str, Any]:
     """Write one file of all samples; return where each recording lies in it."""
     recordings: list[tuple[str, str, int, int]] = []
+    checksums: list[str] = []
     skipped: list[str] = []
     position = 0
     pcm_path.parent.mkdir(parents=True, exist_ok=True)
@@ -273,9 +305,13 @@ def _decode_all(
                 skipped.append(samples)
                 continue
             recordings.append((name_of(path), source_of(path), position, len(samples)))
-            file.write(samples.tobytes())
+            content = samples.tobytes()
+            checksums.append(hashlib.sha256(content).hexdigest())
+            file.write(content)
             position += len(samples)
-    return {"recordings": recordings, "skipped": skipped}
+    sources = united([source for _, source, *_ in recordings], checksums)
+    placed = [(name, s, *place) for s, (name, _, *place) in zip(sources, recordings, strict=True)]
+    return {"recordings": placed, "skipped": skipped}
 
 
 def _read_index(path: Path) -> dict[str, Any] | None:

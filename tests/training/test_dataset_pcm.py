@@ -12,7 +12,7 @@ import pytest
 from acquisition.catalogue import Catalogue
 from engine.errors import TrainingError
 from training.dataset_build import shard_folder, write_file
-from training.dataset_pcm import Stored, collections, join, sound_shards
+from training.dataset_pcm import Stored, collections, join, made_of, sound_shards
 from training.dataset_sources import Wanted, in_catalogue, in_folders
 from training.mixing import Mixer
 from training.recordings import decode, load, split
@@ -88,6 +88,28 @@ def test_no_voice_and_no_noise_is_on_two_sides(dataset, folders, tmp_path):
     assert {r.source for r in held_out.recordings} == {
         r.source for r in collections(dataset, "test")[0].recordings
     }
+
+
+def test_the_same_file_under_two_names_is_on_one_side(folders, tmp_path):
+    for k, path in enumerate(sorted(folders["noise"].iterdir())):
+        (folders["noise"] / f"again{k}").mkdir()
+        shutil.copy(path, folders["noise"] / f"again{k}" / "17367.wav")
+    path = write(folders, tmp_path / "set.h5")
+    with h5py.File(path) as file:
+        rows = file["noise/recordings"][:]
+    sides = [set(rows["sha256"][rows["split"] == s]) for s in (b"train", b"valid", b"test")]
+    assert all(sides)
+    assert sum(map(len, sides)) == 6
+    assert len(rows) == len(set(rows["source"])) == 12
+
+
+def test_mixtures_are_made_anew_where_sides_are_others(dataset):
+    before = made_of(dataset)
+    with h5py.File(dataset, "a") as file:
+        rows = file["noise/recordings"][:]
+        rows["split"] = np.roll(rows["split"], 1)
+        file["noise/recordings"][:] = rows
+    assert made_of(dataset) != before
 
 
 def test_it_opens_with_plain_h5py_and_tells_where_sound_came_from(dataset, folders):

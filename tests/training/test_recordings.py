@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import soxr
 
-from training.recordings import Collection, Recording, decode, load, source_of, split
+from training.recordings import Collection, Recording, decode, load, source_of, split, united
 
 
 def test_every_file_of_every_folder_is_decoded_at_the_rate(folders, tmp_path):
@@ -127,6 +127,24 @@ def test_more_files_move_no_voice_across_needlessly():
     _, second = split(collection(before | {"new": [100]}), 0.2)
     moved = {r.source for r in first.recordings} ^ {r.source for r in second.recordings}
     assert len(moved - {"new"}) <= 1  # it may have taken one place
+
+
+def test_the_same_recording_in_two_folders_is_on_one_side(folders, tmp_path):
+    for k, path in enumerate(sorted(folders["noise"].iterdir())):
+        # Losslessly packed it is another file of the same sound.
+        sound, rate = soundfile.read(path, dtype="int16")
+        (tmp_path / f"again{k}").mkdir()
+        soundfile.write(tmp_path / f"again{k}" / "17367.flac", sound, rate)
+    both = [folders["noise"], *(tmp_path / f"again{k}" for k in range(6))]
+    learnt, held_out = split(load(both, 11_025, tmp_path / "cache"), 0.4)
+    sounds = [{r.samples[:].tobytes() for r in side.recordings} for side in (learnt, held_out)]
+    assert [len(side) for side in sounds] == [4, 2]
+    assert not sounds[0] & sounds[1]
+
+
+def test_sources_that_share_recordings_by_way_of_others_are_one():
+    sources = ["d", "c", "c", "b", "b", "a", "e"]
+    assert united(sources, ["1", "1", "2", "2", "3", "3", "4"]) == ["a"] * 6 + ["e"]
 
 
 def test_pieces_of_one_recording_have_one_source():
