@@ -237,6 +237,11 @@ class Settings:
         _within("seed", self.seed, 0, 2**31 - 1)
         if self.devices != "all" and not (self.devices.isdigit() and int(self.devices) > 0):
             raise TrainingError(f"devices should be a number or all, found {self.devices!r}")
+        if self.model.lookahead:
+            raise TrainingError(
+                f"model.lookahead should be 0, found {self.model.lookahead}: "
+                "networks learn the gains of their newest frame"
+            )
 
 
 Table = TypeVar("Table")
