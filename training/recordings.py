@@ -295,7 +295,7 @@ def _decode_all(
     pcm_path.parent.mkdir(parents=True, exist_ok=True)
     workers = min(workers or os.cpu_count() or 1, max(1, len(paths)))
     with (
-        replacing(pcm_path) as part,
+        replacing(pcm_path, shared=True) as part,
         part.open("wb") as file,
         ProcessPoolExecutor(workers) as pool,
     ):

@@ -80,7 +80,7 @@ def bank(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         made = list(pool.map(partial(shoebox, sample_rate, seed), range(n_rooms), chunksize=8))
     cache.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part, part.open("wb") as file:
+    with replacing(path, shared=True) as part, part.open("wb") as file:
         np.savez(file, *made)
     return made
 

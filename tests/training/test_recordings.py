@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import soxr
 
+from training import recordings
 from training.recordings import Collection, Recording, decode, load, source_of, split, united
 
 
@@ -83,6 +84,33 @@ def test_a_stale_cache_is_made_anew(folders, tmp_path, what):
     assert len(heard.recordings) == (7 if what == "file" else 6)
     assert len(heard.recordings[0].samples) == pytest.approx(2.5 * rate, abs=1)
     assert json.loads(cache.with_suffix(".json").read_text())["sample_rate"] == rate
+
+
+def meanwhile(monkeypatch, module, name, do):
+    """Have something done by another when a function is called for the first time."""
+    known = getattr(module, name)
+
+    def called(*given):
+        monkeypatch.setattr(module, name, known)
+        do()
+        return known(*given)
+
+    monkeypatch.setattr(module, name, called)
+
+
+def test_two_that_fill_one_cache_are_not_in_each_other_s_way(folders, tmp_path, monkeypatch):
+    wanted = load([folders["noise"]], 11_025, tmp_path / "alone")
+    cache, others = tmp_path / "shared" / "noise", []
+    meanwhile(
+        monkeypatch,
+        recordings,
+        "name_of",
+        lambda: others.append(load([folders["noise"]], 11_025, cache)),
+    )
+    for found in (load([folders["noise"]], 11_025, cache), *others):
+        for a, b in zip(found.recordings, wanted.recordings, strict=True):
+            np.testing.assert_array_equal(a.samples, b.samples)
+    assert {path.name for path in cache.parent.iterdir()} == {"noise.json", "noise.pcm"}
 
 
 def test_no_sound_at_all_is_refused(tmp_path):

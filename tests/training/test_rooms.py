@@ -66,6 +66,21 @@ def test_a_bank_cut_off_is_made_anew(tmp_path):
     np.testing.assert_array_equal(bank(RATE, tmp_path, n_rooms=1, workers=1)[0], made[0])
 
 
+def test_two_that_fill_one_bank_are_not_in_each_other_s_way(tmp_path, monkeypatch):
+    others, savez = [], np.savez
+
+    def saved(*given):
+        monkeypatch.setattr(np, "savez", savez)
+        others.append(bank(RATE, tmp_path, n_rooms=1, workers=1))  # by another process
+        savez(*given)
+
+    monkeypatch.setattr(np, "savez", saved)
+    made = bank(RATE, tmp_path, n_rooms=1, workers=1)
+    for found in (others[0], bank(RATE, tmp_path, n_rooms=1, workers=1)):
+        np.testing.assert_array_equal(found[0], made[0])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_without_the_simulator_rooms_decay_still(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     made = bank(RATE, tmp_path, n_rooms=5)
