@@ -51,7 +51,10 @@ _ABSURD = 1e4
 _BLOCK = 1 << 18
 
 # Sound decoded by other rules must not be taken for these rules'.
-_RULES = 1
+_RULES = 2
+
+# After the samples comes a checksum that their index repeats, as long as so many of them.
+_MARK = hashlib.sha256().digest_size // 2
 
 
 class Samples(Protocol):
@@ -120,7 +123,7 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
     folders : searched to any depth, in the order of their names
     sample_rate : the files are converted to it [Hz]
     cache : ``<cache>.pcm`` and ``<cache>.json`` are written; they are made anew when the
-        files, their sizes or the rate are others
+        files, their sizes or the rate are others, or the one is not of the other
     workers : processes that decode; 0 means one per core
 
     Raises
@@ -133,16 +136,11 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
         "sample_rate": sample_rate,
         "files": [[str(path), path.stat().st_size] for path in paths],
     }
-    index_path, pcm_path = cache.with_suffix(".json"), cache.with_suffix(".pcm")
-    index = _read_index(index_path)
-    if index is None or any(index.get(key) != value for key, value in wanted.items()):
-        index = wanted | _decode_all(paths, sample_rate, pcm_path, workers)
-        replace_file(index_path, json.dumps(index).encode())
+    index, pcm = _kept(cache, wanted) or _decode_all(paths, cache, wanted, workers)
     for reason in index["skipped"]:
         log.warning("skipped %s", reason)
     if not index["recordings"]:
         raise TrainingError(f"no readable sound in {', '.join(map(str, folders))}")
-    pcm = np.memmap(pcm_path, np.int16, mode="r")
     recordings = tuple(
         Recording(name, source, pcm[start : start + length])
         for name, source, start, length in index["recordings"]
@@ -285,33 +283,49 @@ def _try_decode(job: tuple[Path, int]) -> NDArray[np.int16] | str:
 
 
 def _decode_all(
-    paths: Sequence[Path], sample_rate: int, pcm_path: Path, workers: int
-) -> dict[str, Any]:
-    """Write one file of all samples; return where each recording lies in it."""
+    paths: Sequence[Path], cache: Path, wanted: dict[str, Any], workers: int
+) -> tuple[dict[str, Any], NDArray[np.int16]]:
+    """Write one file of all samples, and where each recording lies in it; return both."""
     recordings: list[tuple[str, str, int, int]] = []
     checksums: list[str] = []
     skipped: list[str] = []
     position = 0
-    pcm_path.parent.mkdir(parents=True, exist_ok=True)
+    cache.parent.mkdir(parents=True, exist_ok=True)
     workers = min(workers or os.cpu_count() or 1, max(1, len(paths)))
-    with (
-        replacing(pcm_path, shared=True) as part,
-        part.open("wb") as file,
-        ProcessPoolExecutor(workers) as pool,
-    ):
-        jobs = [(path, sample_rate) for path in paths]
-        for path, samples in zip(paths, pool.map(_try_decode, jobs, chunksize=4), strict=True):
-            if isinstance(samples, str):
-                skipped.append(samples)
-                continue
-            recordings.append((name_of(path), source_of(path), position, len(samples)))
-            content = samples.tobytes()
-            checksums.append(hashlib.sha256(content).hexdigest())
-            file.write(content)
-            position += len(samples)
+    with replacing(cache.with_suffix(".pcm"), shared=True) as part:
+        with part.open("wb") as file, ProcessPoolExecutor(workers) as pool:
+            jobs = [(path, wanted["sample_rate"]) for path in paths]
+            for path, samples in zip(paths, pool.map(_try_decode, jobs, chunksize=4), strict=True):
+                if isinstance(samples, str):
+                    skipped.append(samples)
+                    continue
+                recordings.append((name_of(path), source_of(path), position, len(samples)))
+                content = samples.tobytes()
+                checksums.append(hashlib.sha256(content).hexdigest())
+                file.write(content)
+                position += len(samples)
+            mark = hashlib.sha256("".join(checksums).encode())
+            file.write(mark.digest())
+        # Before it has its name: another process may put its own in that place.
+        pcm = np.memmap(part, np.int16, mode="r")
     sources = united([source for _, source, *_ in recordings], checksums)
     placed = [(name, s, *place) for s, (name, _, *place) in zip(sources, recordings, strict=True)]
-    return {"recordings": placed, "skipped": skipped}
+    index = wanted | {"recordings": placed, "skipped": skipped, "mark": mark.hexdigest()}
+    replace_file(cache.with_suffix(".json"), json.dumps(index).encode())
+    return index, pcm
+
+
+def _kept(cache: Path, wanted: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.int16]] | None:
+    """What an earlier call decoded, unless it was of other files or is not whole."""
+    index = _read_index(cache.with_suffix(".json"))
+    if index is None or any(index.get(key) != value for key, value in wanted.items()):
+        return None
+    try:
+        pcm = np.memmap(cache.with_suffix(".pcm"), np.int16, mode="r")
+    except (OSError, ValueError):
+        return None
+    # A kill between the two, or another process, leaves one beside samples of other files.
+    return (index, pcm) if pcm[-_MARK:].tobytes().hex() == index["mark"] else None
 
 
 def _read_index(path: Path) -> dict[str, Any] | None:

@@ -113,6 +113,51 @@ def test_two_that_fill_one_cache_are_not_in_each_other_s_way(folders, tmp_path, 
     assert {path.name for path in cache.parent.iterdir()} == {"noise.json", "noise.pcm"}
 
 
+def test_a_kill_between_samples_and_index_leaves_no_wrong_sound(folders, tmp_path, monkeypatch):
+    wanted = load([folders["noise"]], 11_025, tmp_path / "alone")
+    load([folders["noise"]], 11_025, tmp_path / "cache")
+    with monkeypatch.context() as patched:
+        patched.setattr(recordings, "replace_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            load([folders["speech"]], 11_025, tmp_path / "cache")
+    found = load([folders["noise"]], 11_025, tmp_path / "cache")
+    for a, b in zip(found.recordings, wanted.recordings, strict=True):
+        np.testing.assert_array_equal(a.samples, b.samples)
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_two_of_other_folders_in_one_cache_hear_each_its_own(folders, tmp_path, monkeypatch):
+    wanted = [load([folders[k]], 11_025, tmp_path / k) for k in ("speech", "noise")]
+    cache, others = tmp_path / "shared", []
+    # The samples of the one, then all of the other, then the index of the first.
+    meanwhile(
+        monkeypatch,
+        recordings,
+        "replace_file",
+        lambda: others.append(load([folders["noise"]], 11_025, cache)),
+    )
+    found = [load([folders["speech"]], 11_025, cache), *others]
+    found += [load([folders[k]], 11_025, cache) for k in ("speech", "noise")]
+    for heard, alone in zip(found, 2 * wanted, strict=True):
+        for a, b in zip(heard.recordings, alone.recordings, strict=True):
+            np.testing.assert_array_equal(a.samples, b.samples)
+
+
+def test_samples_that_are_gone_or_cut_off_are_decoded_again(folders, tmp_path):
+    wanted = load([folders["noise"]], 11_025, tmp_path / "alone")
+    for left in (None, b"", bytes(1001), bytes(4000)):
+        load([folders["noise"]], 11_025, tmp_path / "cache")
+        (tmp_path / "cache.pcm").unlink()
+        if left is not None:
+            (tmp_path / "cache.pcm").write_bytes(left)
+        found = load([folders["noise"]], 11_025, tmp_path / "cache")
+        for a, b in zip(found.recordings, wanted.recordings, strict=True):
+            np.testing.assert_array_equal(a.samples, b.samples)
+
+
 def test_no_sound_at_all_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a folder"):
         load([tmp_path / "nowhere"], 11_025, tmp_path / "cache")
