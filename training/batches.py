@@ -168,19 +168,23 @@ def in_advance(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
     waiting: queue.Queue[Batch | BaseException] = queue.Queue(depth)
     done = threading.Event()
 
+    def hand_over(made: Batch | BaseException) -> None:
+        """Wait for room, but not for one who has stopped asking."""
+        while not done.is_set():
+            try:
+                waiting.put(made, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
     def produce() -> None:
         try:
             for batch in batches:
-                while not done.is_set():
-                    try:
-                        waiting.put(batch, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
+                hand_over(batch)
                 if done.is_set():
                     return
         except BaseException as error:  # handed over: a dead thread would hang the run
-            waiting.put(error)
+            hand_over(error)
 
     thread = threading.Thread(target=produce, name="batches", daemon=True)
     thread.start()

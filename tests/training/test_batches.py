@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import pytest
 
 from engine.stft import heard, istft, stft, to_db, window
 from tests.training.conftest import voice
-from training.batches import Batches, batch_of, make_batch, statistics
+from training.batches import Batches, batch_of, in_advance, make_batch, statistics
 from training.mixing import Mixer, Mixture
 from training.recordings import Collection, Recording
 from training.settings import CLASSIC
@@ -43,6 +44,23 @@ def test_an_error_in_the_supply_is_raised_to_the_learner(mixer, monkeypatch):
     monkeypatch.setattr(mixer, "draw", fail)
     with pytest.raises(RuntimeError, match="disk on fire"):
         next(Batches(mixer, CLASSIC, 2, 20, seed=3).ahead(0))
+
+
+def test_who_stops_asking_does_not_wait_for_an_error_to_be_taken():
+    failed = threading.Event()
+
+    def batches():
+        yield from "abc"  # one is taken, two fill the queue
+        failed.set()
+        raise RuntimeError("disk on fire")
+
+    supply = in_advance(batches(), depth=2)
+    assert next(supply) == "a"
+    assert failed.wait(10.0)
+    closing = threading.Thread(target=supply.close, daemon=True)
+    closing.start()
+    closing.join(10.0)
+    assert not closing.is_alive()
 
 
 def test_the_network_reads_what_the_engine_will_show_it(mixer, rng):
