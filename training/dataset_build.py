@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 """Of the files; written into each, and part of each shard's checksum."""
 
+UNREAD = "unread"
+"""Where a shard names files that the system withheld: their content is not in its name."""
+
 # Long enough for a scheduler on the other side of a slow network.
 _CONNECT_S = 10.0
 
@@ -71,7 +74,7 @@ def shard_folder(path: Path) -> Path:
 def build_shards(
     folder: Path, shards: Sequence[Shard], scheduler: str | None, workers: int
 ) -> None:
-    """Make the shards that are not there yet.
+    """Make the shards that are not there yet, or lack files that can be read by now.
 
     Parameters
     ----------
@@ -88,7 +91,7 @@ def build_shards(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"cannot write to {folder}: {error.strerror}") from error
-    missing = [shard for shard in shards if not (folder / shard.name).exists()]
+    missing = [shard for shard in shards if not _is_whole(folder / shard.name)]
     log.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
     if not missing:
         return
@@ -170,6 +173,14 @@ def remove_strays(folder: Path, wanted: Iterable[str]) -> None:
     for path in folder.iterdir():
         if path.suffix in (".h5", ".part") and path.name not in keep:
             path.unlink(missing_ok=True)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a shard is there, with all that the system gives."""
+    if not path.exists():
+        return False
+    with opened(path) as file:
+        return not any(os.access(name, os.R_OK) for name in file.get(UNREAD, ()))
 
 
 def _write(path: Path, shard: Shard) -> None:

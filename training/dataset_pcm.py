@@ -31,6 +31,7 @@ from engine.errors import TrainingError
 from engine.stft import Float
 from training.dataset_build import (
     FORMAT,
+    UNREAD,
     check_shards,
     opened_as,
     shard_folder,
@@ -46,6 +47,7 @@ from training.recordings import (
     name_of,
     split,
     united,
+    withheld,
 )
 from training.rooms import of_side
 
@@ -90,7 +92,7 @@ class SoundShard:
 
     def fill(self, file: h5py.File) -> None:
         """Decode the files; those that cannot be read are named instead."""
-        rows, sounds, skipped = [], [np.zeros(0, np.int16)], []
+        rows, sounds, skipped, unread = [], [np.zeros(0, np.int16)], [], []
         position = 0
         for path, source, licence in ((Path(f[0]), *f[3:]) for f in self.files):
             try:
@@ -99,6 +101,7 @@ class SoundShard:
                 rows.append((*origin, position, len(samples)))
             except (TrainingError, OSError) as error:
                 skipped.append(f"{name_of(path)}: {error}")
+                unread += [str(path)] * withheld(error)
                 continue
             sounds.append(samples)
             position += len(samples)
@@ -106,7 +109,8 @@ class SoundShard:
         file.attrs["sample_rate"] = self.sample_rate
         _store_samples(file, np.concatenate(sounds))
         file["recordings"] = np.array(rows, _IN_SHARD)
-        file.create_dataset("skipped", data=skipped, shape=(len(skipped),), dtype=_TEXT)
+        for name, texts in (("skipped", skipped), (UNREAD, unread)):
+            file.create_dataset(name, data=texts, shape=(len(texts),), dtype=_TEXT)
 
 
 def sound_shards(

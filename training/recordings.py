@@ -47,11 +47,14 @@ _LEAST_RATE, _MOST_RATE = 1_000, 1_000_000
 _MOST_CHANNELS = 64
 _ABSURD = 1e4
 
+# libsndfile's code for what is no fault of the file.
+_SYSTEM_ERROR = 2
+
 # Samples that are decoded at a time: 5 s at 48 kHz.
 _BLOCK = 1 << 18
 
 # Sound decoded by other rules must not be taken for these rules'.
-_RULES = 2
+_RULES = 3
 
 # After the samples comes a checksum that their index repeats, as long as so many of them.
 _MARK = hashlib.sha256().digest_size // 2
@@ -123,7 +126,8 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
     folders : searched to any depth, in the order of their names
     sample_rate : the files are converted to it [Hz]
     cache : ``<cache>.pcm`` and ``<cache>.json`` are written; they are made anew when the
-        files, their sizes or the rate are others, or the one is not of the other
+        files, their sizes or the rate are others, when the one is not of the other, or when
+        the system gives a file that it withheld
     workers : processes that decode; 0 means one per core
 
     Raises
@@ -274,12 +278,21 @@ def _only(collection: Collection, recordings: Iterable[Recording]) -> Collection
     return Collection(collection.sample_rate, tuple(recordings), collection.skipped)
 
 
-def _try_decode(job: tuple[Path, int]) -> NDArray[np.int16] | str:
-    """The samples, or why there are none: an exception would end the whole pool."""
+def withheld(error: Exception) -> bool:
+    """Whether a file could not be read whatever is in it: for want of rights, a disk, memory."""
+    cause = error.__cause__ or error
+    return isinstance(cause, OSError) or getattr(cause, "code", None) == _SYSTEM_ERROR
+
+
+def _try_decode(job: tuple[Path, int]) -> NDArray[np.int16] | tuple[str, bool]:
+    """The samples, or why there are none, and whether the system withheld them.
+
+    An exception would end the whole pool.
+    """
     try:
         return decode(*job)
     except TrainingError as error:
-        return str(error)
+        return str(error), withheld(error)
 
 
 def _decode_all(
@@ -289,6 +302,7 @@ def _decode_all(
     recordings: list[tuple[str, str, int, int]] = []
     checksums: list[str] = []
     skipped: list[str] = []
+    unread: list[str] = []
     position = 0
     cache.parent.mkdir(parents=True, exist_ok=True)
     workers = min(workers or os.cpu_count() or 1, max(1, len(paths)))
@@ -296,8 +310,10 @@ def _decode_all(
         with part.open("wb") as file, ProcessPoolExecutor(workers) as pool:
             jobs = [(path, wanted["sample_rate"]) for path in paths]
             for path, samples in zip(paths, pool.map(_try_decode, jobs, chunksize=4), strict=True):
-                if isinstance(samples, str):
-                    skipped.append(samples)
+                if isinstance(samples, tuple):
+                    reason, of_system = samples
+                    skipped.append(reason)
+                    unread += [str(path)] * of_system
                     continue
                 recordings.append((name_of(path), source_of(path), position, len(samples)))
                 content = samples.tobytes()
@@ -310,7 +326,8 @@ def _decode_all(
         pcm = np.memmap(part, np.int16, mode="r")
     sources = united([source for _, source, *_ in recordings], checksums)
     placed = [(name, s, *place) for s, (name, _, *place) in zip(sources, recordings, strict=True)]
-    index = wanted | {"recordings": placed, "skipped": skipped, "mark": mark.hexdigest()}
+    index = wanted | {"recordings": placed, "mark": mark.hexdigest()}
+    index |= {"skipped": skipped, "unread": unread}
     replace_file(cache.with_suffix(".json"), json.dumps(index).encode())
     return index, pcm
 
@@ -319,6 +336,8 @@ def _kept(cache: Path, wanted: dict[str, Any]) -> tuple[dict[str, Any], NDArray[
     """What an earlier call decoded, unless it was of other files or is not whole."""
     index = _read_index(cache.with_suffix(".json"))
     if index is None or any(index.get(key) != value for key, value in wanted.items()):
+        return None
+    if any(os.access(path, os.R_OK) for path in index["unread"]):
         return None
     try:
         pcm = np.memmap(cache.with_suffix(".pcm"), np.int16, mode="r")

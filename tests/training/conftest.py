@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,20 @@ def dataset_command(*given: str) -> str:
     told: list[str] = []
     dataset.run(parser.parse_args(given), told.append)
     return "".join(told)
+
+
+@contextmanager
+def withheld(path: Path) -> Iterator[None]:
+    """As without the right to read a file, which the super-user has whatever its mode is."""
+
+    class Withheld(soundfile.SoundFile):
+        def __init__(self, file: Path, *more: object) -> None:
+            super().__init__(path.parent / "nowhere" if file == path else file, *more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(soundfile, "SoundFile", Withheld)
+        patched.setattr("training.recordings.ProcessPoolExecutor", ThreadPoolExecutor)
+        yield
 
 
 @pytest.fixture

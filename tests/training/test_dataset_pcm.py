@@ -11,7 +11,8 @@ import pytest
 
 from acquisition.catalogue import Catalogue
 from engine.errors import TrainingError
-from training.dataset_build import shard_folder, write_file
+from tests.training.conftest import withheld
+from training.dataset_build import build_shards, shard_folder, write_file
 from training.dataset_pcm import Stored, collections, join, made_of, sound_shards
 from training.dataset_sources import Wanted, in_catalogue, in_folders
 from training.mixing import Mixer
@@ -185,6 +186,28 @@ def test_a_changed_file_changes_only_the_shard_that_it_is_in(folders):
     assert before[1:] == after[1:]
     other_rate = sound_shards(in_folders([folders["speech"]]), "speech", 8000, 0.1)
     assert not {shard.name for shard in other_rate} & set(after)
+
+
+def test_a_file_that_was_withheld_is_read_by_the_next_build(folders, tmp_path, caplog):
+    caplog.set_level("INFO")
+    (folders["noise"] / "broken.flac").write_bytes(b"fLaC but no more")
+    path, cars = tmp_path / "set.h5", folders["noise"] / "cars.wav"
+    shards = sound_shards(in_folders([folders["noise"]]), "noise", RATE, 0.1)
+    shard_folder(path).mkdir()
+    with withheld(cars):
+        for shard in shards:
+            write_file(shard_folder(path) / shard.name, shard.fill)
+    join(path, shards, 0.0, 0.0)
+    first = made_of(path)
+    assert len(collections(path, "train")[1].recordings) == 5
+    build_shards(shard_folder(path), shards, None, 1)
+    assert f"{len(shards) - 1} of {len(shards)} shards are there" in caplog.text
+    join(path, shards, 0.0, 0.0)
+    assert len(collections(path, "train")[1].recordings) == 6
+    assert made_of(path) != first
+    # What is broken is not tried each time.
+    build_shards(shard_folder(path), shards, None, 1)
+    assert f"{len(shards)} of {len(shards)} shards are there" in caplog.text
 
 
 def test_a_kind_without_readable_sound_is_refused(folders, tmp_path):

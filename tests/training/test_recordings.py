@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import soxr
 
+from tests.training.conftest import withheld
 from training import recordings
 from training.recordings import Collection, Recording, decode, load, source_of, split, united
 
@@ -156,6 +157,23 @@ def test_samples_that_are_gone_or_cut_off_are_decoded_again(folders, tmp_path):
         found = load([folders["noise"]], 11_025, tmp_path / "cache")
         for a, b in zip(found.recordings, wanted.recordings, strict=True):
             np.testing.assert_array_equal(a.samples, b.samples)
+
+
+def test_a_file_that_was_withheld_is_read_when_the_system_gives_it(
+    folders, tmp_path, monkeypatch, caplog
+):
+    (folders["noise"] / "broken.flac").write_bytes(b"fLaC but no more")
+    with withheld(folders["noise"] / "cars.wav"):
+        heard = load([folders["noise"]], 11_025, tmp_path / "noise")
+    assert len(heard.recordings) == 5
+    assert len(heard.skipped) == 2
+    assert "cars.wav" in caplog.text
+    heard = load([folders["noise"]], 11_025, tmp_path / "noise")
+    assert [r.name for r in heard.recordings][2] == "noise/cars.wav"
+    assert len(heard.recordings) == 6
+    # What is broken is not tried each time.
+    monkeypatch.setattr(recordings, "_decode_all", None)
+    assert len(load([folders["noise"]], 11_025, tmp_path / "noise").skipped) == 1
 
 
 def test_no_sound_at_all_is_refused(tmp_path):
