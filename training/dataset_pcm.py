@@ -373,8 +373,9 @@ def _sides(table: NDArray[np.void], held_out: float, tested: float) -> list[str]
         )
     )
     rest, test = split(Collection(0, recordings, ()), tested)
-    # The second share is of what the first left.
-    _, valid = split(rest, held_out / (1.0 - tested))
+    # The second share is of what the first left, which may be more than all but its bound.
+    left = sum(len(r.samples) for r in rest.recordings) / max(1, table["length"].sum())
+    _, valid = split(rest, held_out / left if left else 0.0)
     of_source = {r.source: "test" for r in test.recordings}
     of_source |= {r.source: "valid" for r in valid.recordings}
     return [of_source.get(r.source, "train") for r in recordings]

@@ -8,6 +8,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import soundfile
 
 from acquisition.catalogue import Catalogue
 from engine.errors import TrainingError
@@ -102,6 +103,20 @@ def test_the_same_file_under_two_names_is_on_one_side(folders, tmp_path):
     assert all(sides)
     assert sum(map(len, sides)) == 6
     assert len(rows) == len(set(rows["source"])) == 12
+
+
+def test_validation_has_no_more_than_its_share_where_the_test_side_has_less(folders, tmp_path, rng):
+    shutil.rmtree(folders["speech"])
+    folders["speech"].mkdir()
+    # Both too long for a test side of 30 %: the rest is all there is.
+    for name, seconds in (("long", 6.0), ("short", 4.0)):
+        noise = 0.1 * rng.standard_normal(round(seconds * RATE))
+        soundfile.write(folders["speech"] / f"{name}.wav", noise, RATE)
+    for held_out, wanted in ((0.3, 0.0), (0.41, 0.4)):
+        path = write(folders, tmp_path / "set.h5", held_out, 0.3)
+        hours = [collections(path, side)[0].hours for side in ("train", "valid", "test")]
+        assert hours[2] == 0.0
+        assert hours[1] / sum(hours) == pytest.approx(wanted, abs=1e-3)
 
 
 def test_mixtures_are_made_anew_where_sides_are_others(dataset):
