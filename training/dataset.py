@@ -306,6 +306,9 @@ def _check(args: argparse.Namespace) -> None:
         raise TrainingError("--shard-minutes, --clip-seconds and --workers should be positive")
     if args.out.is_dir():
         raise TrainingError(f"{args.out} is a folder; name a file")
+    # The folder of shards is named without the ending: v1.0 and v1.1 would share one.
+    if args.out.suffix != ".h5":
+        raise TrainingError(f"--out should end in .h5, found {args.out}")
 
 
 @contextmanager

@@ -264,6 +264,8 @@ def test_what_a_user_can_mend_is_told(folders, tmp_path, monkeypatch):
     for given, why in (
         (arguments(folders, tmp_path / "file" / "set.h5"), "cannot write"),
         (arguments(folders, tmp_path), "is a folder"),
+        (arguments(folders, tmp_path / "v1.0"), r"should end in \.h5, found .*v1\.0"),
+        (arguments(folders, tmp_path / "set.hdf5"), r"should end in \.h5, found .*set\.hdf5"),
         (arguments(folders, out, "--test=0.9"), "leave some for training"),
         (arguments(folders, out, "--shard-minutes=0"), "positive"),
         (arguments(folders, out, "--scheduler=tcp://127.0.0.1:9"), "no Dask scheduler answers"),
