@@ -35,7 +35,7 @@ from engine.errors import TrainingError
 from engine.stft import Float
 from training import figures, memory, runs, settings
 from training.batches import Batch, Batches, Supply, as_array, statistics
-from training.files import replace_file
+from training.files import replace_file, replacing
 from training.mixing import Mixer
 from training.recordings import Collection, Side, load, split, summary
 from training.records import CATALOGUE, Log, Look, Pair, PairedBatches, Register
@@ -744,7 +744,8 @@ def _describe_run(
     }
     # Enough to compare a model file on; a card's batches are hundreds of megabytes.
     clips = max(1, KEPT_FRAMES // held_out.noisy_db.shape[1])
-    np.save(chosen.out / LEVELS, as_array(held_out.heard[:clips]))
+    with replacing(chosen.out / LEVELS) as part, part.open("wb") as file:
+        np.save(file, as_array(held_out.heard[:clips]))
     replace_file(chosen.out / TOLD, json.dumps(told, indent=1).encode())
     replace_file(chosen.out / settings.FILE, settings.to_toml(chosen).encode())
 

@@ -24,8 +24,9 @@ from engine.denoiser import Denoiser
 from engine.errors import TrainingError
 from engine.network import Network
 from training import train
+from training.batches import Batch
 from training.recordings import load, split
-from training.settings import Optimiser, Run
+from training.settings import Optimiser, Run, Settings
 
 BRIEF = (
     "--clips=4",
@@ -106,6 +107,25 @@ def test_from_folders_to_a_denoiser_that_runs(folders, tmp_path, rng, caplog):
     assert "broken.flac" in caplog.text
     assert "waiting" in caplog.text
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_kill_while_levels_are_written_leaves_those_that_were_there(tmp_path, monkeypatch):
+    """Each ``--resume`` writes them, and the export compares the model on them."""
+    chosen = Settings(out=tmp_path)
+    levels = np.full((2, 3, chosen.model.n_bins), -60.0, np.float32)
+    held_out = Batch(levels, levels, levels, levels)
+    train._describe_run(chosen, {}, held_out, {})
+
+    def cut_off(file, array):
+        file.write(array.tobytes()[:100])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "save", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train._describe_run(chosen, {}, held_out, {})
+    np.testing.assert_array_equal(np.load(tmp_path / "levels.npy"), levels)
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_run_ends_early_when_nothing_is_gained(folders, tmp_path):
