@@ -243,7 +243,9 @@ def _frames_first(array: h5py.Dataset, n_frames: int | None = None) -> NDArray[n
     found = np.asarray(array, np.float64)
     if found.ndim == 3:
         return found[:, 0, :]
-    return found if n_frames is None or len(found) == n_frames else found.T
+    # As many frames as bins do not tell it: then it is the layout's own order.
+    frames_first = n_frames is None or found.shape[0] == n_frames != found.shape[1]
+    return found if frames_first else found.T
 
 
 def _plain(value: Any) -> Any:

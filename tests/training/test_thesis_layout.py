@@ -68,6 +68,16 @@ def test_what_is_written_comes_back_as_the_engine_hears_it(written, mixture, spe
         np.testing.assert_allclose(again[above], spectra[above], rtol=1e-5)
 
 
+def test_phase_is_bins_first_where_there_are_as_many_frames(tmp_path, rng, spec):
+    n = spec.n_spectrum
+    clean = rng.standard_normal(n * spec.hop).astype(np.float32)
+    with h5py.File(tmp_path / "square.h5", "w") as file:
+        write_mixture(create_group(file, spec), 1, Mixture(clean, clean, 0.0), spec)
+    (found,) = read(tmp_path / "square.h5")
+    assert found.clean_phase.shape == (n, n)
+    np.testing.assert_array_equal(found.clean_phase, np.angle(stft(clean, spec)))
+
+
 @pytest.mark.parametrize("phase_shape", ["bins first", "as DB"])
 def test_a_file_of_somebody_else_is_read(tmp_path, rng, phase_shape):
     """Bytes for text, other attributes and types, nothing of ours."""
