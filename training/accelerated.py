@@ -148,7 +148,7 @@ class CardMixer:
 
     Parameters
     ----------
-    speech, noise, rooms, recipe, simulated : as there
+    speech, noise, rooms, recipe, simulated : as there, but none is simulated where none is given
     n_clips, n_samples : size of a batch
     echo : how often voices and noises of a batch are put together, at most
     """

@@ -65,9 +65,7 @@ def bank(
     """
     if importlib.util.find_spec("pyroomacoustics") is None:
         log.warning("pyroomacoustics is not installed: rooms are decaying noise instead")
-        return [
-            decaying_room(np.random.default_rng([seed, k]), sample_rate) for k in range(n_rooms)
-        ]
+        return decaying_rooms(sample_rate, n_rooms, seed)
     path = cache / f"rooms-{sample_rate}-{n_rooms}-{seed}-{_RULES}.npz"
     try:
         # Opened here: of a file that is cut off, numpy would leave the handle open.
@@ -158,6 +156,11 @@ def decaying_room(rng: np.random.Generator, sample_rate: int) -> Float:
     tail *= 10.0 ** (-rng.uniform(-2.0, 15.0) / 20.0) / np.sqrt(np.sum(tail**2))
     tail[0] = 1.0
     return tail.astype(np.float32)
+
+
+def decaying_rooms(sample_rate: int, n_rooms: int, seed: int) -> list[Float]:
+    """Some of them; room k of a seed is the same, however many are made."""
+    return [decaying_room(np.random.default_rng([seed, k]), sample_rate) for k in range(n_rooms)]
 
 
 def reverberation_s(response: Float, sample_rate: int) -> float:

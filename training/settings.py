@@ -84,7 +84,8 @@ class Data:
     rir: tuple[Path, ...] = ()
     """Folders of room impulse responses; simulated rooms only if there are none."""
     simulated_rooms: int = 200
-    """Made once and kept in the cache; 0: simulated rooms are decaying noise."""
+    """Made once and kept in the cache; 0: simulated rooms are decaying noise, on a card
+    a hundred of them."""
     dataset: Path | None = None
     """A file of ``denoise-app dataset build`` in place of all folders."""
     cache: Path | None = None

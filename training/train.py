@@ -39,7 +39,7 @@ from training.files import replace_file, replacing
 from training.mixing import Mixer
 from training.recordings import Collection, Side, load, split, summary
 from training.records import CATALOGUE, Log, Look, Pair, PairedBatches, Register
-from training.rooms import of_side
+from training.rooms import decaying_rooms, of_side
 from training.runs import BEST, LEVELS, STATE, TOLD
 from training.settings import Optimiser, Run, Settings
 
@@ -53,6 +53,9 @@ log = logging.getLogger("training")
 
 KEPT_FRAMES = 4000
 """How many are left to compare a model file with the network on."""
+
+# A card draws among rooms that it holds, 2 MB each; a processor makes each one anew.
+_DECAYING_ROOMS = 100
 
 # A pause of the whole process (a laptop asleep) is not time spent learning.
 _LONGEST_STEP_S = 30.0
@@ -627,9 +630,10 @@ def _supplies(
         if not (speech.recordings and noise.recordings):
             raise TrainingError(f"too few voices or noises: none is left to be {what}")
         log.info("%s: %.2f h of speech, %.2f h of noise", what, speech.hours, noise.hours)
-        simulated = of_side(
-            chosen.model.sample_rate, _cache(chosen), chosen.data.simulated_rooms, k
-        )
+        rate = chosen.model.sample_rate
+        simulated = of_side(rate, _cache(chosen), chosen.data.simulated_rooms, k)
+        if chosen.data.mixed_on == "card":
+            simulated = simulated or decaying_rooms(rate, _DECAYING_ROOMS, seed=k)
         drawn_from.append((speech, noise, rooms, chosen.mixing, simulated))
     spec, clips, frames = chosen.model, chosen.batch.clips, chosen.batch.frames
     seed = 2 * chosen.seed

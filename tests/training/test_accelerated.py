@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import voice
+from training import train
 from training.batches import make_batch
 from training.mixing import Mixture, Recipe, active_level_db
 from training.recordings import Collection, Recording
-from training.settings import FULLBAND
+from training.settings import FULLBAND, Batch, Data, Settings
 from training.signals import low_pass
 
 torch = pytest.importorskip("torch", reason="the extra 'card' is not installed")
@@ -130,6 +131,22 @@ def test_noise_alone_has_nothing_to_let_through(sound):
     assert not clean.any()
     assert (noisy.square().mean(dim=1) > 0.0).all()
     assert not met.pairs()
+
+
+def test_without_simulated_rooms_voices_are_heard_in_decaying_noise(folders, tmp_path):
+    given = {kind: (folders[kind],) for kind in ("speech", "noise")}
+    data = Data(**given, simulated_rooms=0, held_out=0.4, mixed_on="card")
+    recipe = Recipe(synthetic=0.0, room=1.0, noise_room=1.0)
+    chosen = Settings(tmp_path / "run", data=data, batch=Batch(4, 24), mixing=recipe)
+    mixers = [supply._mixer for supply in train._supplies(chosen, waves=False)[:2]]
+    for one in mixers:
+        found = one.sources([1])
+        late = found.reverberant - found.clean
+        # Of four drawn rooms the most reverberant; without any it is 0.
+        assert (late.square().mean(dim=1) / found.clean.square().mean(dim=1)).max() > 1e-3
+        assert late.any(dim=1).all()
+    tails = [torch.fft.irfft(one._whole[1:], one.n_fft)[:, 500:900] for one in mixers]
+    assert torch.cdist(*tails).min() > 1e-2, "no room is on both sides"
 
 
 def test_a_pool_plays_what_was_put_in_and_faster_an_octave_of_it_higher():
