@@ -396,6 +396,8 @@ def _checksum(path: Path) -> str:
 
 def _duration_s(path: Path) -> float:
     """As the file's header tells; 0 where it cannot be read, which decoding will find too."""
+    if not path.is_file():  # a pipe would be waited for
+        return 0.0
     try:
         return float(soundfile.info(path).duration)
     except (soundfile.LibsndfileError, OSError):

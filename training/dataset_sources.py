@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,7 +68,8 @@ def in_folders(folders: Sequence[Path]) -> list[SoundFile]:
 
     Raises TrainingError when a folder is missing or there is no sound file.
     """
-    paths = list(dict.fromkeys(path.resolve() for path in sound_files(folders)))
+    # ``resolve`` would end at a link that leads to itself.
+    paths = list(dict.fromkeys(Path(os.path.realpath(path)) for path in sound_files(folders)))
     if not paths:
         raise TrainingError(f"no sound in {', '.join(map(str, folders))}")
     licences = {folder: _licence(folder) for folder in {path.parent for path in paths}}

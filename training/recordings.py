@@ -138,7 +138,7 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
     wanted: dict[str, Any] = {
         "rules": _RULES,
         "sample_rate": sample_rate,
-        "files": [[str(path), path.stat().st_size] for path in paths],
+        "files": [[str(path), _size(path)] for path in paths],
     }
     index, pcm = _kept(cache, wanted) or _decode_all(paths, cache, wanted, workers)
     for reason in index["skipped"]:
@@ -150,6 +150,14 @@ def load(folders: Sequence[Path], sample_rate: int, cache: Path, workers: int = 
         for name, source, start, length in index["recordings"]
     )
     return Collection(sample_rate, recordings, tuple(index["skipped"]))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where a link leads nowhere, which decoding will find too."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def united(sources: Sequence[str], contents: Sequence[str]) -> list[str]:
@@ -227,6 +235,8 @@ def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
     """
     pieces: list[NDArray[np.int16]] = []
     n_samples, heard = 0, False
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise TrainingError(f"{path}: is no file")
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
@@ -263,15 +273,23 @@ def _as_int16(sound: Float) -> NDArray[np.int16]:
 def sound_files(folders: Sequence[Path]) -> list[Path]:
     """Every sound file below some folders, folder by folder in the order of their names.
 
-    Raises TrainingError when one is no folder.
+    One whose name is no text, as from an old archive, is left out with a warning. Raises
+    TrainingError when one is no folder.
     """
     paths: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
             raise TrainingError(f"{folder} is not a folder")
         found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-        paths.extend(sorted(found))
+        paths.extend(path for path in sorted(found) if _has_text_for_name(path))
     return paths
+
+
+def _has_text_for_name(path: Path) -> bool:
+    shown = str(path).encode(errors="backslashreplace").decode()
+    if shown != str(path):
+        log.warning("skipped %s: its name is no text", shown)
+    return shown == str(path)
 
 
 def _only(collection: Collection, recordings: Iterable[Recording]) -> Collection:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +13,9 @@ import soxr
 
 from tests.training.conftest import withheld
 from training import recordings
+from training.dataset_build import write_file
+from training.dataset_pcm import sound_shards
+from training.dataset_sources import in_folders
 from training.recordings import Collection, Recording, decode, load, source_of, split, united
 
 
@@ -45,6 +50,27 @@ def test_unreadable_files_are_named_and_counted(folders, tmp_path, caplog):
     for name in ("broken.flac", "text.wav", "nothing.wav", "blink.wav"):
         assert any(name in reason for reason in heard.skipped)
         assert name in caplog.text
+
+
+def test_what_is_no_file_is_named_and_waited_for_by_nobody(folders, tmp_path, caplog):
+    os.mkfifo(folders["noise"] / "pipe.wav")
+    (folders["noise"] / "folder.wav").mkdir()
+    (folders["noise"] / "loop.wav").symlink_to("loop.wav")
+    (folders["noise"] / "nowhere.wav").symlink_to("gone.wav")
+    odd = os.fsencode(folders["noise"]) + b"/caf\xe9.wav"
+    with open(odd, "wb") as file:
+        file.write((folders["noise"] / "cars.wav").read_bytes())
+    heard = load([folders["noise"]], 11_025, tmp_path / "noise")
+    assert len(heard.recordings) == 6
+    assert len(heard.skipped) == 4
+    for name in ("pipe.wav", "folder.wav", "loop.wav", "nowhere.wav", "caf\\udce9.wav: its name"):
+        assert name in caplog.text
+    assert len(load([folders["noise"]], 11_025, tmp_path / "noise").recordings) == 6
+    files = in_folders([folders["noise"]])
+    (shard,) = sound_shards(files, "noise", 11_025, 60.0)
+    write_file(tmp_path / "x.h5", shard.fill)
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert (len(file["recordings"]), len(file["skipped"])) == (6, 4)
 
 
 def test_long_files_are_decoded_piece_by_piece(tmp_path, rng):
