@@ -145,10 +145,15 @@ def size_of(path: Path) -> int:
 
 
 def check_shards(path: Path, names: Iterable[str]) -> None:
-    """Raise TrainingError when shards are not beside a file: HDF5 would read silence."""
+    """Raise TrainingError when shards are not beside a file: HDF5 would read silence.
+
+    Nor may one be cut off, as by a disk's failure.
+    """
     for name in names:
         if not (path.parent / name).is_file():
             raise TrainingError(f"{path}: its shard {name} is missing beside it")
+        with opened(path.parent / name):
+            pass
 
 
 def write_file(path: Path, fill: Callable[[h5py.File], None]) -> None:
@@ -176,11 +181,12 @@ def remove_strays(folder: Path, wanted: Iterable[str]) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a shard is there, with all that the system gives."""
-    if not path.exists():
+    """Whether a shard is there, not cut off, with all that the system gives."""
+    try:
+        with opened(path) as file:
+            return not any(os.access(name, os.R_OK) for name in file.get(UNREAD, ()))
+    except TrainingError:
         return False
-    with opened(path) as file:
-        return not any(os.access(name, os.R_OK) for name in file.get(UNREAD, ()))
 
 
 def _write(path: Path, shard: Shard) -> None:

@@ -119,6 +119,19 @@ def cluster(tmp_path_factory):
             process.wait(30)
 
 
+def test_a_shard_that_is_cut_off_is_told_of_and_made_anew(folders, tmp_path):
+    out = tmp_path / "set.h5"
+    command(*arguments(folders, out))
+    whole = contents(out)
+    shard = next(shard_folder(out).glob("speech-*.h5"))
+    os.truncate(shard, 5000)
+    with pytest.raises(TrainingError, match=f"{shard.name}: is no HDF5 file, or was cut off"):
+        command("info", str(out))
+    command(*arguments(folders, out))
+    assert contents(out) == whole
+    command("info", str(out))
+
+
 def test_local_processes_build_what_a_cluster_builds(
     folders, tmp_path, cluster, monkeypatch, caplog
 ):
