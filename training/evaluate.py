@@ -313,13 +313,15 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     Raises
     ------
     engine.errors.TrainingError : the folder is no test set, a file of ``--processed`` is
-        missing, two rows have one name, or there is no model where one is needed
+        missing, two rows have one name, there is no model where one is needed, or a file to
+        write is one that is read
     engine.errors.ModelError : a model cannot be used
     """
     found = items(args.folder)
     specs = {path: Network(path, provider="cpu").spec for path in args.models}
     if not specs and (args.oracle or args.clean or args.limited or args.pictures or args.record):
         raise TrainingError("--oracle, --clean, --limited, --pictures and --record need a model")
+    _check_outputs(args, found)
     systems = {} if args.clean else _systems(specs, args.processed, args.oracle, found)
     scored = evaluate(systems, found, args.workers)
     clean = {_row_name(path, specs): evaluate_clean(path, found, args.workers) for path in specs}
@@ -344,6 +346,19 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
             scores = summary(scored[_row_name(path, specs)])
             del scores["real_time"]  # of this machine, not of the model
             describe(path, replace(spec, training={**spec.training, "scores": scores}))
+
+
+def _check_outputs(args: argparse.Namespace, found: Sequence[Item]) -> None:
+    """Raise TrainingError for a file to write that is a folder, or one that is read."""
+    inputs = [*args.models, args.folder / "manifest.csv"]
+    inputs += [path for item in found for path in (item.noisy, item.clean)]
+    made = [folder.file(item) for _, folder in args.processed for item in found]
+    inputs += [path for path in made if path is not None]
+    for path in filter(None, (args.json, args.markdown)):
+        if path.is_dir():
+            raise TrainingError(f"{path} is a folder; name a file")
+        if path.exists() and any(map(path.samefile, inputs)):
+            raise TrainingError(f"{path} is a file that is evaluated; name another to write")
 
 
 def _systems(

@@ -340,5 +340,28 @@ def test_what_is_no_test_set_or_no_model_is_told(tmp_path, test_set):
     refuses(TrainingError, "1 files are missing", test_set)
 
 
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_what_is_read_is_not_written_over(test_set, option, monkeypatch):
+    """Found out before anything is scored, and whatever the file is called."""
+    model = onnx_models.write_identity(test_set / "m.onnx", onnx_models.CLASSIC)
+    peer = test_set / "peer"
+    peer.mkdir()
+    for name in ("000", "001"):
+        soundfile.write(peer / f"{name}.wav", _silence(), RATE)
+    (test_set / "link.onnx").symlink_to(model)
+    monkeypatch.chdir(test_set)
+    inputs = ("m.onnx", "manifest.csv", "noisy/000.flac", "clean/001.flac", "peer/001.wav")
+    before = {name: (test_set / name).read_bytes() for name in inputs}
+    told: list[str] = []
+    for name in (*inputs, "link.onnx"):
+        given = parsed(model, test_set, f"--processed=p={peer}", f"{option}={name}", "--workers=1")
+        with pytest.raises(TrainingError, match=f"^{name} is a file that is evaluated; name"):
+            evaluate.run(given, told.append)
+    with pytest.raises(TrainingError, match="peer is a folder; name a file"):
+        evaluate.run(parsed(model, test_set, f"{option}=peer", "--workers=1"), told.append)
+    assert not told
+    assert {name: (test_set / name).read_bytes() for name in inputs} == before
+
+
 def _silence() -> Float:
     return np.zeros(RATE, np.float32)
