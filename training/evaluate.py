@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 
@@ -313,8 +314,8 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     Raises
     ------
     engine.errors.TrainingError : the folder is no test set, a file of ``--processed`` is
-        missing, two rows have one name, there is no model where one is needed, or a file to
-        write is one that is read
+        missing, two rows have one name, there is no model where one is needed, or what is to
+        be written cannot be, or is read
     engine.errors.ModelError : a model cannot be used
     """
     found = items(args.folder)
@@ -322,6 +323,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:
     if not specs and (args.oracle or args.clean or args.limited or args.pictures or args.record):
         raise TrainingError("--oracle, --clean, --limited, --pictures and --record need a model")
     _check_outputs(args, found)
+    _check_writable(args)
     systems = {} if args.clean else _systems(specs, args.processed, args.oracle, found)
     scored = evaluate(systems, found, args.workers)
     clean = {_row_name(path, specs): evaluate_clean(path, found, args.workers) for path in specs}
@@ -359,6 +361,21 @@ def _check_outputs(args: argparse.Namespace, found: Sequence[Item]) -> None:
             raise TrainingError(f"{path} is a folder; name a file")
         if path.exists() and any(map(path.samefile, inputs)):
             raise TrainingError(f"{path} is a file that is evaluated; name another to write")
+
+
+def _check_writable(args: argparse.Namespace) -> None:
+    """Raise TrainingError for what could not be written in the end, when all is scored."""
+    files = [path for path in (args.json, args.markdown) if path is not None]
+    places = [(path, path.parent) for path in files + (args.models if args.record else [])]
+    places += [(path, path) for path in (args.pictures,) if path is not None]
+    for path, folder in places:
+        try:
+            if folder == args.pictures:
+                folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise TrainingError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _systems(

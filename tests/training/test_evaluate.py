@@ -363,5 +363,23 @@ def test_what_is_read_is_not_written_over(test_set, option, monkeypatch):
     assert {name: (test_set / name).read_bytes() for name in inputs} == before
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "reason"),
+    [
+        ("--json", "nowhere/x.json", "No such file or directory"),
+        ("--markdown", "manifest.csv/x.md", "Not a directory"),
+        ("--pictures", "manifest.csv", "File exists"),
+        ("--pictures", "manifest.csv/seen", "Not a directory"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_all_the_work(test_set, option, name, reason):
+    model = onnx_models.write_identity(test_set / "m.onnx", onnx_models.CLASSIC)
+    path, told = test_set / name, []
+    with pytest.raises(TrainingError, match=f"^cannot write {path}: {reason}$"):
+        evaluate.run(parsed(model, test_set, f"{option}={path}", "--workers=1"), told.append)
+    assert not told
+    assert not (test_set / "nowhere").exists()
+
+
 def _silence() -> Float:
     return np.zeros(RATE, np.float32)
