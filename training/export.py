@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -250,11 +251,10 @@ def export_run(
         weights = blended(weights, blend)
     if not int8:
         return export(weights, spec, path, levels, training)
-    whole = path.with_suffix(".float32")
-    try:
-        quantise(export(weights, spec, whole, levels, training), path, levels)
-    finally:
-        whole.unlink(missing_ok=True)
+    with TemporaryDirectory() as aside:
+        whole = export(weights, spec, Path(aside) / path.name, levels, training)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        quantise(whole, path, levels)
     return path
 
 

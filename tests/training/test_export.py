@@ -321,6 +321,21 @@ def test_8_bit_weights_are_close_and_told_of(kind, levels, tmp_path, rng, caplog
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "small.onnx", "whole.onnx"]
 
 
+@pytest.mark.parametrize("name", ["small.onnx", "small.float32", "small"])
+def test_8_bit_weights_cost_no_other_file(name, weights, levels, tmp_path):
+    """Nor the model itself, whatever it is called and in a folder that is made for it."""
+    write_run(tmp_path / "run", weights, levels)
+    made = tmp_path / "made"
+    path, beside = made / name, made / "small.float32"
+    if path != beside:
+        made.mkdir()
+        beside.write_bytes(b"somebody's")
+    exporting.run(parsed(tmp_path / "run", path, "--int8"), str)
+    assert Network(path, provider="cpu").spec.training["weights"] == "int8"
+    assert path == beside or beside.read_bytes() == b"somebody's"
+    assert {p.name for p in made.iterdir()} == {path.name, beside.name}
+
+
 def test_8_bits_that_are_too_few_are_refused_with_the_figure(
     weights, levels, tmp_path, monkeypatch
 ):
