@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,9 @@ from training.scores import at_rate
 _BLOCK = 480
 
 _SUFFIXES = (".wav", ".flac")
+
+# STOI and octaves are of frames of some 20 ms, and fail where there is not one.
+_LEAST_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,25 +226,53 @@ def pair(item: Item) -> tuple[Float, Float, int]:
 
 
 def items(folder: Path) -> list[Item]:
-    """The clips of a test set; raises TrainingError when it has no manifest or misses files."""
+    """The clips of a test set.
+
+    Raises TrainingError when it has no manifest or misses files, or when a noisy clip and its
+    clean speech are not of one rate and one length.
+    """
     try:
         with (folder / "manifest.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        found = [
-            Item(
-                row["id"],
-                float(row["snr_db"]),
-                folder / "noisy" / f"{row['id']}.flac",
-                folder / "clean" / f"{row['id']}.flac",
-            )
-            for row in rows
-        ]
-    except (OSError, KeyError, ValueError) as error:
+            rows = csv.DictReader(file, strict=True)  # so that an open quote swallows no clips
+            found = [_item(folder, row, rows.line_num) for row in rows]
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise TrainingError(f"{folder}: no manifest.csv with id and snr_db: {error}") from error
     missing = [path for item in found for path in (item.noisy, item.clean) if not path.is_file()]
     if missing or not found:
         raise TrainingError(f"{folder}: {len(missing)} files are missing, first: {missing[:1]}")
+    for item in found:
+        _check_pair(item)
     return found
+
+
+def _item(folder: Path, row: Mapping[str, str | None], line: int) -> Item:
+    name, snr_db = row["id"], row["snr_db"]
+    if name is None or snr_db is None:
+        raise ValueError(f"line {line} is too short")
+    if not math.isfinite(float(snr_db)):
+        raise ValueError(f"line {line}: snr_db should be finite, found {snr_db}")
+    where = (folder / kind / f"{name}.flac" for kind in ("noisy", "clean"))
+    return Item(name, float(snr_db), *where)
+
+
+def _check_pair(item: Item) -> None:
+    """Raise TrainingError for a clip that would end the scoring of all, or be scored wrongly."""
+    (n_noisy, rate), (n_clean, clean_rate) = _extent(item.noisy), _extent(item.clean)
+    if clean_rate != rate:
+        raise TrainingError(f"{item.clean}: is at {clean_rate} Hz, the noisy clip at {rate} Hz")
+    if n_clean != n_noisy:
+        raise TrainingError(f"{item.clean}: has {n_clean} samples, the noisy clip {n_noisy}")
+    if n_noisy < _LEAST_S * rate:
+        raise TrainingError(f"{item.noisy}: is shorter than {_LEAST_S} s")
+
+
+def _extent(path: Path) -> tuple[int, int]:
+    """How many samples a file has, and its rate; raises as ``read``."""
+    try:
+        found = soundfile.info(path)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise TrainingError(f"{path}: {error}") from error
+    return found.frames, found.samplerate
 
 
 def read(path: Path) -> tuple[Float, int]:

@@ -381,5 +381,52 @@ def test_what_cannot_be_written_is_told_before_all_the_work(test_set, option, na
     assert not (test_set / "nowhere").exists()
 
 
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("000,0\n001", "line 3 is too short"),
+        ('000,"0\n001,10\n', "unexpected end of data"),
+        ('000,0,"nobody\n001,10,nobody\n', "unexpected end of data"),
+        ("000,0\n001,nan", "line 3: snr_db should be finite, found nan"),
+        ("000,inf\n001,10", "line 2: snr_db should be finite, found inf"),
+        ("000,loud\n001,10", "could not convert string to float: 'loud'"),
+    ],
+)
+def test_a_wrong_row_of_a_manifest_is_told_in_one_line(test_set, rows, reason):
+    (test_set / "manifest.csv").write_text(f"id,snr_db,speech\n{rows}")
+    with pytest.raises(TrainingError, match=f": no manifest.csv with id and snr_db: {reason}$"):
+        items(test_set)
+
+
+@pytest.mark.parametrize(
+    ("n_noisy", "n_clean", "clean_rate", "reason"),
+    [
+        (RATE, RATE, 16_000, "001.flac: is at 16000 Hz, the noisy clip at 48000 Hz"),
+        (RATE, RATE - 1, RATE, "001.flac: has 47999 samples, the noisy clip 48000"),
+        (1, 1, RATE, "001.flac: is shorter than 0.05 s"),
+        (RATE // 20 - 1, RATE // 20 - 1, RATE, "001.flac: is shorter than 0.05 s"),
+    ],
+)
+def test_a_pair_that_cannot_be_compared_is_told(test_set, n_noisy, n_clean, clean_rate, reason):
+    soundfile.write(test_set / "noisy" / "001.flac", np.zeros(n_noisy), RATE)
+    soundfile.write(test_set / "clean" / "001.flac", np.zeros(n_clean), clean_rate)
+    with pytest.raises(TrainingError, match=f"{reason}$"):
+        items(test_set)
+    (test_set / "clean" / "001.flac").write_bytes(b"no sound")
+    with pytest.raises(TrainingError, match=r"clean/001\.flac: "):
+        items(test_set)
+
+
+def test_the_shortest_clip_is_scored(test_set, rng):
+    """What a test set may hold ends no evaluation; pairs may differ in rate from each other."""
+    for kind in ("noisy", "clean"):
+        sound = 0.1 * rng.standard_normal(800)
+        soundfile.write(test_set / kind / "001.flac", sound, 16_000)
+    model = onnx_models.write_identity(test_set / "m.onnx", onnx_models.CLASSIC)
+    told: list[str] = []
+    evaluate.run(parsed(model, test_set, "--workers=1"), told.append)
+    assert "- 001: no PESQ-WB: Buffer needs to be at least 1/4 of a second long" in told[0]
+
+
 def _silence() -> Float:
     return np.zeros(RATE, np.float32)
