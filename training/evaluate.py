@@ -246,6 +246,12 @@ def _source_rate(text: str) -> int:
     return rate
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"should be a whole number, 0 or more, found {text!r}")
+    return int(text)
+
+
 def _limited_of(
     systems: Mapping[str, System],
     rates: Sequence[int],
@@ -305,7 +311,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--markdown", type=Path, help="write the tables here too")
     add("--pictures", type=Path, metavar="DIR", help="draw the best, median and worst clip here")
     add("--record", action="store_true", help="keep the means in the model files")
-    add("--workers", type=int, default=0, help="processes (default: one per core)")
+    add("--workers", type=_count, default=0, help="processes (default: one per core)")
 
 
 def run(args: argparse.Namespace, tell: Callable[[str], object]) -> None:

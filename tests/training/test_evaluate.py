@@ -428,5 +428,14 @@ def test_the_shortest_clip_is_scored(test_set, rng):
     assert "- 001: no PESQ-WB: Buffer needs to be at least 1/4 of a second long" in told[0]
 
 
+@pytest.mark.parametrize("text", ["-1", "1.5", "all"])
+def test_a_number_of_workers_that_is_none_is_told_in_one_line(text, capsys):
+    with pytest.raises(SystemExit):
+        parsed("testset", f"--workers={text}")
+    line = f"argument --workers: should be a whole number, 0 or more, found {text!r}"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(line)
+    assert parsed("testset", "--workers=0").workers == 0
+
+
 def _silence() -> Float:
     return np.zeros(RATE, np.float32)
