@@ -74,8 +74,13 @@ UNPROCESSED = "unprocessed"
 _LONGEST_DELAY_S = 0.25
 
 
-def delay(clean: Float, processed: Float, longest: int) -> int:
-    """By how many samples, −longest…longest, the second lags the first: their best match."""
+def delay(clean: Float, processed: Float, longest: int) -> int | None:
+    """By how many samples, −longest…longest, the second lags the first: their best match.
+
+    None where one of them is silent: nothing matches then.
+    """
+    if not (clean.any() and processed.any()):
+        return None
     n_fft = 1 << (len(clean) + longest).bit_length()
     spectrum = np.fft.rfft(processed, n_fft) * np.conj(np.fft.rfft(clean, n_fft))
     match = np.fft.irfft(spectrum, n_fft)
@@ -95,7 +100,7 @@ def evaluate(
 ) -> dict[str, list[Clip]]:
     """Score every clip of a test set after each of some systems.
 
-    A system's delay is estimated on each clip, and its median over all clips removed.
+    A system's delay is estimated on each clip that is not silent, and the median removed of all.
 
     Parameters
     ----------
@@ -111,7 +116,8 @@ def evaluate(
     scored = {}
     with _pool(workers) as pool:
         for name, (system, spec) in systems.items():
-            lag = int(np.median(list(pool.map(partial(_lag_of, system), found))))
+            lags = [k for k in pool.map(partial(_lag_of, system), found) if k is not None]
+            lag = int(np.median(lags)) if lags else 0
             log.info("%s: delay %d samples", name, lag)
             scored[name] = list(pool.map(partial(_clip_of, system, spec, lag), found))
     return scored
@@ -182,7 +188,7 @@ def draw_extremes(
     for which, k in chosen.items():
         item, made = clips[k].item, system(clips[k].item)
         (noisy, rate), (clean, _) = read(item.noisy), read(item.clean)
-        lag = delay(clean, made.sound, round(_LONGEST_DELAY_S * rate))
+        lag = delay(clean, made.sound, round(_LONGEST_DELAY_S * rate)) or 0
         after = aligned(made.sound, lag)
         noisy_db, after_db, clean_db = (frames(spec, s, rate) for s in (noisy, after, clean))
         gain = 10.0 ** ((after_db - noisy_db) / 20.0) if made.gain is None else made.gain
@@ -198,7 +204,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn"))
 
 
-def _lag_of(system: System, item: Item) -> int:
+def _lag_of(system: System, item: Item) -> int | None:
     clean, rate = read(item.clean)
     return delay(clean, system(item).sound, round(_LONGEST_DELAY_S * rate))
 

@@ -68,6 +68,31 @@ def test_delay_is_found_and_removed(rng, lag):
     np.testing.assert_array_equal(straight[300:-600], clean[300:-600])
 
 
+def test_silence_has_no_delay(rng):
+    sound, silence = rng.standard_normal(9000).astype(np.float32), np.zeros(9000, np.float32)
+    for pair in ((sound, silence), (silence, sound), (silence, silence)):
+        assert delay(*pair, 1000) is None
+
+
+@dataclass(frozen=True)
+class Late:
+    """Everything as it is, 20 ms late."""
+
+    def __call__(self, item: Item) -> Processed:
+        sound = Unprocessed()(item).sound
+        return Processed(aligned(sound, -RATE // 50))
+
+
+@pytest.mark.parametrize("n_silent", [1, 2])
+def test_silent_clips_do_not_move_the_delay(test_set, n_silent):
+    """Nor do they where half of all or more are silent, or each of them is."""
+    for name in ("000", "001")[:n_silent]:
+        soundfile.write(test_set / "clean" / f"{name}.flac", np.zeros(RATE), RATE)
+        soundfile.write(test_set / "noisy" / f"{name}.flac", np.zeros(RATE), RATE)
+    scored = evaluate.evaluate({"late": (Late(), None)}, items(test_set), 1)
+    assert {clip.lag for clip in scored["late"]} == {RATE // 50 if n_silent == 1 else 0}
+
+
 def test_the_pipeline_with_gain_1_keeps_what_is_in_its_band(rng):
     t = np.arange(2 * RATE) / RATE
     tone = (0.5 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
