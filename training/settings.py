@@ -337,7 +337,7 @@ def settings(args: argparse.Namespace) -> Settings:
         table[name] = value
     _take_from_start(tables)
     name = tables.get("model", {}).get("setting") if isinstance(tables.get("model"), dict) else ""
-    if name in SETTINGS:
+    if name in tuple(SETTINGS):  # a list has no hash
         tables.setdefault("preset", name)  # each setting has a network made for it
     if "out" not in tables:
         raise TrainingError("no folder for the run: give --out, or out in the settings")
@@ -450,7 +450,7 @@ def _settings(tables: dict[str, Any]) -> Settings:
     if isinstance(model, Mapping):
         model = dict(model)
         name = model.pop("setting", "classic")
-        if name not in SETTINGS:
+        if name not in tuple(SETTINGS):
             raise TrainingError(
                 f"model.setting should be one of {', '.join(SETTINGS)}, found {name!r}"
             )

@@ -159,6 +159,8 @@ def test_another_preset_or_setting_forgets_what_the_file_says_of_the_first(tmp_p
         ("[run]\nsteps = 1\nminutes = 1", "run.steps and run.minutes cannot both"),
         ("[model]\nsetting = 'tape'", "model.setting should be one of classic, fullband"),
         ("[model]\nlookahead = 2", "model.lookahead should be 0, found 2: "),
+        ("[model]\nsetting = [1]", r"model.setting should be one of .*, found \[1\]"),
+        ("[model]\nsetting = {}", r"model.setting should be one of .*, found \{\}"),
         ("[model]\nhops = 3", "model.hops is no setting"),
         ("devices = 'both'", "devices should be a number or all, found 'both'"),
         ("run = 3", "run should be a table of settings, found 3"),
