@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tomllib
 import types
 import typing
@@ -60,6 +61,9 @@ FILE = "settings.toml"
 
 AS_START = "start"
 """A preset: the network whose weights are begun with."""
+
+# The model lies in the run's folder under its name.
+_NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]|\.\.")
 
 # What a spec says of frames. Its name and version are for whoever goes on to choose.
 _FRAMES = (
@@ -242,6 +246,11 @@ class Settings:
             raise TrainingError(
                 f"model.lookahead should be 0, found {self.model.lookahead}: "
                 "networks learn the gains of their newest frame"
+            )
+        if _NO_FILE_NAME.search(self.model.name):
+            raise TrainingError(
+                "model.name names a file and should be without /, \\, .. and control characters, "
+                f"found {self.model.name!r}"
             )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,14 @@ def test_a_wrong_setting_is_named_in_one_line(tmp_path, text, message):
 def test_settings_that_no_model_can_have_are_told(tmp_path):
     with pytest.raises(ModelError, match="n_bins should be within 1…513, found 999"):
         told(f"--out={tmp_path}", "--set=model.n_bins=999")
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/b", "a\\b", "..", "a\nb", "\x07", "\x9b"])
+def test_a_model_is_not_named_out_of_the_run_s_folder(tmp_path, name):
+    message = re.escape(f"without /, \\, .. and control characters, found {name!r}")
+    with pytest.raises(TrainingError, match=f"^model.name names a file.*{message}$"):
+        told(f"--out={tmp_path}", f"--set=model.name={name}")
+    assert told(f"--out={tmp_path}", "--set=model.name=Mäx 2.0 (v.1)").model.name == "Mäx 2.0 (v.1)"
 
 
 @pytest.mark.parametrize(
