@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
+from engine.errors import TrainingError
 from engine.stft import Float
 from training.degradations import band_limited, coded, telephone, with_lost_packets
 from training.noises import SYNTHETIC, coloured, events, resonances, rumble, steady, swelling
@@ -54,6 +55,19 @@ class Mixture(NamedTuple):
     """(n_samples,) the speech in ``noisy``, at its level, with early reflections only."""
     snr_db: float
     """Active speech level over noise RMS, before any call [dB]; ±inf without noise or speech."""
+
+
+_ANY_DB = (-200.0, 200.0)
+
+# Of what is no share. Gains of 0 and lengths under the shortest mute cannot be drawn.
+_LIMITS = {
+    **dict.fromkeys(("snr_db", "level_db", "rumble_db"), _ANY_DB),
+    "longest_room_s": (0.0, math.inf),
+    "speed": (0.1, 10.0),
+    "equaliser_db": (1e-6, 200.0),
+    "longest_mute_s": (0.02, 1e6),
+    "voice_s": (1e-3, math.inf),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,18 @@ class Recipe:
     """[s]"""
     voice_s: float = 600.0
     """No voice is drawn more often than if this much of it were there [s]."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            low, high = _LIMITS.get(name, (0.0, 1.0))
+            numbers = list(value) if isinstance(value, tuple) else [value]
+            if not all(low <= number <= high for number in numbers):  # False for NaN
+                raise TrainingError(
+                    f"mixing.{name} should be within {low:g}…{high:g}, found "
+                    f"{numbers if isinstance(value, tuple) else value}"
+                )
+            if numbers != sorted(numbers) or (name == "snr_db" and numbers[0] == numbers[-1]):
+                raise TrainingError(f"mixing.{name} should rise, found {numbers}")
 
 
 def active_level_db(signal: Float, sample_rate: int) -> float:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.measure import delay_between
 from tests.training.conftest import voice
+from training import mixing
 from training.mixing import Mixer, Recipe, active_level_db, mix
 from training.recordings import Collection, Recording
 
@@ -254,6 +255,27 @@ def test_widening_keeps_a_noise_a_noise(speech, noise, rng):
             made = mixer._noises(rng, 20_000, [])
             assert np.isfinite(made).all()
             assert rms_db(made) == pytest.approx(0.0, abs=1e-3)  # float32
+
+
+@pytest.mark.parametrize("end", [0, -1])
+def test_what_a_recipe_may_say_can_be_mixed(speech, noise, rng, end):
+    """Every share at its end, and the narrowest ranges: none is refused, none fails."""
+    found = asdict(Recipe())
+    shares = dict.fromkeys(
+        (n for n in found if n not in mixing._LIMITS and n != "coded"), 1.0 + end
+    )
+    ranges = {"level_db": (-20.0, -20.0), "speed": (1.0, 1.0), "rumble_db": (-9.0, -9.0)}
+    recipe = Recipe(
+        **shares,
+        **ranges,
+        snr_db=(0.0, 0.0, 1e-3),
+        longest_room_s=math.inf,
+        equaliser_db=1e-6,
+        longest_mute_s=0.02,
+        voice_s=math.inf,
+    )
+    made = Mixer(speech, noise, recipe=recipe).draw(rng, 20_000)
+    assert np.isfinite(made.noisy).all()
 
 
 def test_rates_may_not_differ(speech, noise):
