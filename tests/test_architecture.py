@@ -23,7 +23,10 @@ MAY_IMPORT = {
     "main": ("app",),
     "app": ("app", "engine", "models", "training", "acquisition"),
     "engine": ("engine",),
-    "training": ("training", "engine", "acquisition.catalogue", "acquisition.statistics"),
+    "training": (
+        *("training", "engine"),
+        *("acquisition.catalogue", "acquisition.statistics", "acquisition.workers"),
+    ),
     "acquisition": ("acquisition",),
     "models": ("models",),
 }

@@ -23,6 +23,7 @@ from tempfile import TemporaryFile
 
 import numpy as np
 
+from acquisition.workers import end_with_parent
 from engine.errors import TrainingError
 from engine.network import Network
 from engine.spec import ModelSpec
@@ -201,7 +202,8 @@ def draw_extremes(
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     """Fresh processes: ONNX Runtime's threads do not survive a fork."""
-    return ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn"))
+    count = workers or os.cpu_count() or 1
+    return ProcessPoolExecutor(count, get_context("spawn"), initializer=end_with_parent)
 
 
 def _lag_of(system: System, item: Item) -> int | None:

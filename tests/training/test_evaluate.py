@@ -4,10 +4,14 @@ import argparse
 import csv
 import json
 import math
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import soxr
@@ -43,6 +47,7 @@ from training.systems import (
     through,
 )
 
+ROOT = Path(__file__).parents[2]
 RATE = 48_000
 
 
@@ -460,6 +465,26 @@ def test_a_number_of_workers_that_is_none_is_told_in_one_line(text, capsys):
     line = f"argument --workers: should be a whole number, 0 or more, found {text!r}"
     assert capsys.readouterr().err.splitlines()[-1].endswith(line)
     assert parsed("testset", "--workers=0").workers == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_evaluation_leaves_no_workers(how):
+    program = (
+        "import os, time\n"
+        "from training import evaluate\n"
+        "with evaluate._pool(2) as pool:\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(600.0)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=-1) as process:
+        assert process.stdout.readline()
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(how)
+    assert len(workers) >= 2
+    _, alive = psutil.wait_procs(workers, timeout=20.0)
+    for worker in alive:
+        worker.kill()
+    assert not alive
 
 
 def _silence() -> Float:
