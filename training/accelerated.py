@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from acquisition.workers import end_with_parent
 from engine.spec import ModelSpec
 from engine.stft import Float, advance, least_product, synthesis_window, window
 from training.batches import FAINT_DB, VOICE_DB, Batch
@@ -692,7 +693,7 @@ def synthetic_bank(sample_rate: int) -> list[Recording]:
 
     Once: what is learnt from and what is held out share it.
     """
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), end_with_parent) as workers:
         made = workers.map(partial(_synthetic, sample_rate), range(_SYNTHETIC), chunksize=25)
         return [Recording("", "", samples) for samples in made]
 

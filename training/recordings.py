@@ -23,6 +23,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from acquisition.workers import end_with_parent
 from engine.errors import TrainingError
 from engine.stft import Float
 from training.files import replace_file, replacing
@@ -325,7 +326,10 @@ def _decode_all(
     cache.parent.mkdir(parents=True, exist_ok=True)
     workers = min(workers or os.cpu_count() or 1, max(1, len(paths)))
     with replacing(cache.with_suffix(".pcm"), shared=True) as part:
-        with part.open("wb") as file, ProcessPoolExecutor(workers) as pool:
+        with (
+            part.open("wb") as file,
+            ProcessPoolExecutor(workers, initializer=end_with_parent) as pool,
+        ):
             jobs = [(path, wanted["sample_rate"]) for path in paths]
             for path, samples in zip(paths, pool.map(_try_decode, jobs, chunksize=4), strict=True):
                 if isinstance(samples, tuple):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from acquisition.workers import end_with_parent
 from engine.stft import Float
 from training.files import replacing
 
@@ -75,7 +76,7 @@ def bank(
         log.info("simulating %d rooms", n_rooms)
     workers = min(workers or os.cpu_count() or 1, n_rooms)
     # Fresh processes: a fork of one in which TensorFlow runs may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         made = list(pool.map(partial(shoebox, sample_rate, seed), range(n_rooms), chunksize=8))
     cache.mkdir(parents=True, exist_ok=True)
     with replacing(path, shared=True) as part, part.open("wb") as file:

@@ -84,7 +84,9 @@ def withheld(path: Path) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(soundfile, "SoundFile", Withheld)
-        patched.setattr("training.recordings.ProcessPoolExecutor", ThreadPoolExecutor)
+        patched.setattr(
+            "training.recordings.ProcessPoolExecutor", lambda n, initializer: ThreadPoolExecutor(n)
+        )
         yield
 
 

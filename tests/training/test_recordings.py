@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import soxr
@@ -71,6 +75,27 @@ def test_what_is_no_file_is_named_and_waited_for_by_nobody(folders, tmp_path, ca
     write_file(tmp_path / "x.h5", shard.fill)
     with h5py.File(tmp_path / "x.h5") as file:
         assert (len(file["recordings"]), len(file["skipped"])) == (6, 4)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_leaves_nobody_who_decodes(folders, tmp_path, how):
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from training import recordings\n"
+        "recordings.decode = lambda *_: print('decodes', flush=True) or time.sleep(600.0)\n"
+        "recordings.load([Path(sys.argv[1])], 11_025, Path(sys.argv[2]), workers=2)\n"
+    )
+    run = [sys.executable, "-c", program, str(folders["speech"]), str(tmp_path / "cache")]
+    with subprocess.Popen(run, cwd=Path(__file__).parents[2], stdout=-1) as process:
+        assert [process.stdout.readline() for _ in range(2)] == [b"decodes\n"] * 2
+        workers = psutil.Process(process.pid).children()
+        process.send_signal(how)
+    assert len(workers) == 2
+    _, alive = psutil.wait_procs(workers, timeout=20.0)
+    for worker in alive:
+        worker.kill()
+    assert not alive
 
 
 def test_long_files_are_decoded_piece_by_piece(tmp_path, rng):
