@@ -6,11 +6,8 @@ Not here: where files come from, nor what is done with them.
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import multiprocessing.connection
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from acquisition.catalogue import DELETED, OK, Catalogue
 from acquisition.downloads import sha256_of
 from acquisition.errors import AcquisitionError
 from acquisition.quality import Quality, measure
+from acquisition.workers import end_with_parent
 
 log = logging.getLogger("acquisition")
 
@@ -124,7 +122,7 @@ def read_tracks(paths: Sequence[Path], workers: int = 0) -> Iterator[Track | Acq
     if workers == 1:
         yield from map(_try_to_read, paths)
         return
-    with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         yield from pool.map(_try_to_read, paths, chunksize=4)
 
 
@@ -250,18 +248,6 @@ def stored_path(catalogue: Catalogue, path: Path) -> str:
     """A path as the catalogue has it: relative to its folder where it lies below that."""
     folder, path = catalogue.path.resolve().parent, path.resolve()
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-def _end_with_parent() -> None:
-    """A killed program must leave no workers behind; they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _try_to_read(path: Path) -> Track | AcquisitionError:
