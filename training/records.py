@@ -263,10 +263,13 @@ class Register:
         if not found:
             self._catalogue.add("model_info", **key, path=path, licence=spec.licence)
         elif found[0]["path"] != path:
-            raise TrainingError(
-                f"{self._catalogue.path}: {spec.name} {spec.version} is the model of another run, "
-                f"{found[0]['path']}: choose another version, as --set model.version=2"
-            )
+            if self._catalogue.path.parent != self._folder:
+                raise TrainingError(
+                    f"{self._catalogue.path}: {spec.name} {spec.version} is the model of another "
+                    f"run, {found[0]['path']}: choose another version, as --set model.version=2"
+                )
+            # Its own catalogue: the folder was moved or copied as a whole.
+            self._catalogue.change("model_info", key, path=path)
 
     def _enter(self, table: str, prefix: str, collection: Collection, more: Any) -> dict[str, int]:
         """Ids of all recordings by name; those the catalogue does not know are added."""

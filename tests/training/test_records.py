@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 
 import matplotlib.image
 import numpy as np
@@ -223,6 +224,27 @@ def test_what_a_kill_undid_does_not_count(register, tmp_path):
 def test_another_run_s_model_keeps_its_name(register, tmp_path):
     with pytest.raises(TrainingError, match=r"classic 1 is the model of another run.*version=2"):
         Register(tmp_path / "c.sqlite", tmp_path / "other", CLASSIC, SPEECH, NOISE)
+
+
+@pytest.mark.parametrize("way", [shutil.copytree, shutil.move])
+def test_a_run_that_was_moved_or_copied_goes_on_in_its_own_catalogue(tmp_path, way):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    register = Register(old / "c.sqlite", old, CLASSIC, SPEECH, NOISE)
+    pair = ("anna/1.flac", "noise/rain.wav")
+    first = register.checkpoint(old / "state.npz", 10, 0, None, {pair: 3})
+    register.close()
+    way(old, new)
+    register = Register(new / "c.sqlite", new, CLASSIC, SPEECH, NOISE)
+    register.resume(first)
+    second = register.checkpoint(new / "state.npz", 20, 1, 0.5, {pair: 2})
+    register.close()
+    (model,) = of(new, "model_info")
+    assert model["path"] == str(new / "classic.onnx")
+    (row,) = of(new, "model_checkpoint", checkpoint_status="OK")
+    assert (row["id"], row["checkpoint_path"]) == (second, str(new / "state.npz"))
+    with pytest.raises(TrainingError, match="the model of another run"):
+        Register(new / "c.sqlite", old, CLASSIC, SPEECH, NOISE)
 
 
 def test_a_catalogue_that_cannot_be_used_is_one_line(tmp_path):
