@@ -219,6 +219,8 @@ def _build_sound(args: argparse.Namespace, path: Path, sample_rate: int) -> None
 
 def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
     """Layout stft: the recordings first, then mixtures as long as each side's speech."""
+    if round(args.clip_seconds * spec.sample_rate) < spec.hop:
+        raise TrainingError(f"--clip-seconds should be a hop at least, {1e3 * spec.hop_s:.1f} ms")
     folder = shard_folder(args.out)
     sound = folder / "sound.h5"
     _build_sound(args, sound, spec.sample_rate)
@@ -296,14 +298,16 @@ def _check(args: argparse.Namespace) -> None:
         raise TrainingError(f"{args.out} is what is to be built of: name another file")
     if not (args.dataset or args.catalogue or (args.speech and args.noise)):
         raise TrainingError("nothing to build of: give --speech and --noise, or --catalogue")
-    if args.layout == dataset_mixed.LAYOUT and not (args.hours and args.hours > 0.0):
-        raise TrainingError("layout mixed needs a length in --hours")
-    if args.clip_frames < 1 or args.simulated_rooms < 0:
-        raise TrainingError("--clip-frames and --simulated-rooms should be positive")
+    if args.layout == dataset_mixed.LAYOUT and not 0.0 < (args.hours or 0.0) < math.inf:
+        raise TrainingError("layout mixed needs a length in --hours, positive and finite")
+    if args.clip_frames < 1 or args.simulated_rooms < 0 or args.seed < 0:
+        raise TrainingError("--clip-frames, --simulated-rooms and --seed should be positive")
     if not (args.held_out >= 0.0 and args.test >= 0.0 and args.held_out + args.test < 1.0):
         raise TrainingError("--held-out and --test should be shares that leave some for training")
-    if not (args.shard_minutes > 0.0 and args.clip_seconds > 0.0 and args.workers >= 0):
-        raise TrainingError("--shard-minutes, --clip-seconds and --workers should be positive")
+    if not (0.0 < args.shard_minutes < math.inf and 0.0 < args.clip_seconds < math.inf):
+        raise TrainingError("--shard-minutes and --clip-seconds should be positive and finite")
+    if args.workers < 0:
+        raise TrainingError("--workers should be positive")
     if args.out.is_dir():
         raise TrainingError(f"{args.out} is a folder; name a file")
     # The folder of shards is named without the ending: v1.0 and v1.1 would share one.

@@ -204,7 +204,7 @@ def with_lost_packets(
     # From one in ten seconds to five in each.
     for _ in range(1 + rng.poisson(10.0 ** rng.uniform(-1.0, 0.7) * len(heard) / sample_rate)):
         start = packet * int(rng.integers(1, max(2, len(heard) // packet)))
-        end = min(start + packet, len(heard))
+        end = max(start, min(start + packet, len(heard)))  # the first may begin after a short clip
         for signal in (heard, wanted):
             signal[start:end] = signal[start - packet : end - packet] if repeat else 0.0
     return heard, wanted

@@ -129,6 +129,13 @@ def test_silence_survives_every_codec(rng, monkeypatch):
         np.testing.assert_array_equal(wanted, 0.0)
 
 
+def test_a_clip_may_be_shorter_than_a_packet():
+    short = np.ones(RATE // 50, np.float32)  # 20 ms of at most 60
+    for seed in range(40):
+        heard, wanted = with_lost_packets(np.random.default_rng(seed), short, short, RATE)
+        assert heard.shape == wanted.shape == short.shape
+
+
 def test_lost_packets_are_lost_to_both(pair):
     kinds = set()
     for seed in range(12):
