@@ -22,6 +22,8 @@ from engine.errors import TrainingError
 from engine.spec import WINDOWS, ModelSpec
 from training import dataset_bench, dataset_mixed, dataset_pcm, dataset_sources, thesis_layout
 from training.dataset_build import (
+    ROOMS,
+    SOUND,
     build_shards,
     opened,
     remove_strays,
@@ -222,7 +224,7 @@ def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
     if round(args.clip_seconds * spec.sample_rate) < spec.hop:
         raise TrainingError(f"--clip-seconds should be a hop at least, {1e3 * spec.hop_s:.1f} ms")
     folder = shard_folder(args.out)
-    sound = folder / "sound.h5"
+    sound = folder / SOUND
     _build_sound(args, sound, spec.sample_rate)
     per_shard = max(1, round(60.0 * args.shard_minutes / _MIXTURES / args.clip_seconds))
     shards: list[MixtureShard] = []
@@ -244,13 +246,13 @@ def _build_mixtures(args: argparse.Namespace, spec: ModelSpec) -> None:
     build_shards(folder, shards, args.scheduler, args.workers)
     with _writable(args.out):
         thesis_layout.join(args.out, shards)
-        remove_strays(folder, [sound.name, *(shard.name for shard in shards)])
+        remove_strays(folder, [SOUND, ROOMS, *(shard.name for shard in shards)])
 
 
 def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
     """Layout mixed: the recordings first, unless they are built already; then the mixtures."""
     folder, rate = shard_folder(args.out), spec.sample_rate
-    sound = args.dataset.resolve() if args.dataset else folder / "sound.h5"
+    sound = args.dataset.resolve() if args.dataset else folder / SOUND
     if args.dataset is None:
         _build_sound(args, sound, rate)
     elif (found := dataset_pcm.describe(sound)["sample_rate"]) != rate:
@@ -280,12 +282,12 @@ def _build_ready(args: argparse.Namespace, spec: ModelSpec) -> None:
     with _writable(args.out):
         dataset_mixed.join(args.out, shards, summary(sides))
         kept = [sound.name] if sound.parent == folder else []
-        remove_strays(folder, [*kept, *(shard.name for shard in shards)])
+        remove_strays(folder, [*kept, ROOMS, *(shard.name for shard in shards)])
 
 
 def _source(args: argparse.Namespace, path: Path, side: str) -> Sound:
     """What mixtures of a side are made of; rooms are simulated once, before workers want them."""
-    folder = shard_folder(args.out) / "rooms"
+    folder = shard_folder(args.out) / ROOMS
     with _writable(folder):
         return dataset_pcm.sound(path, side, folder, args.simulated_rooms)
 

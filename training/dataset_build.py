@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,6 +32,9 @@ FORMAT = 1
 
 UNREAD = "unread"
 """Where a shard names files that the system withheld: their content is not in its name."""
+
+SOUND, ROOMS = "sound.h5", "rooms"
+"""Among the shards of mixtures: the recordings that they are made of, and a folder of rooms."""
 
 # Long enough for a scheduler on the other side of a slow network.
 _CONNECT_S = 10.0
@@ -173,11 +176,27 @@ def write_file(path: Path, fill: Callable[[h5py.File], None]) -> None:
 
 
 def remove_strays(folder: Path, wanted: Iterable[str]) -> None:
-    """Remove shards of other inputs or options, and what a kill left unfinished."""
+    """Remove shards of other inputs or options, and what a kill left unfinished.
+
+    Shards of ``SOUND``, and ``ROOMS``, go when these are not wanted.
+    """
     keep = set(wanted)
     for path in folder.iterdir():
         if path.suffix in (".h5", ".part") and path.name not in keep:
             path.unlink(missing_ok=True)
+    if SOUND not in keep:
+        _remove_made(shard_folder(folder / SOUND), "*.h5", "*.part")
+    if ROOMS not in keep:
+        _remove_made(folder / ROOMS, "rooms-*.npz", "rooms-*.part")
+
+
+def _remove_made(folder: Path, *patterns: str) -> None:
+    """Remove a folder with what builds made in it; with anything else in it, it stays."""
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # there is none, or it is not empty
+        folder.rmdir()
 
 
 def _is_whole(path: Path) -> bool:

@@ -202,6 +202,28 @@ def test_other_inputs_make_only_their_shards_anew(folders, tmp_path, cluster):
     assert dataset.describe(out)["sample_rate"] == 48_000
 
 
+def test_another_layout_leaves_nothing_of_the_one_before(folders, tmp_path, cluster):
+    out, pcm = tmp_path / "set.h5", tmp_path / "pcm.h5"
+    given = [f"--scheduler={cluster}", "--held-out=0.2", "--test=0.2"]
+    mixed = ["--layout=mixed", "--hours=0.01", "--simulated-rooms=1", *given]
+    command(*arguments(folders, out, *mixed))
+    inner = shard_folder(out)
+    assert {"sound.h5", "sound.shards", "rooms"} <= {path.name for path in inner.iterdir()}
+    command(*arguments(folders, pcm, *given))
+    command("build", f"--dataset={pcm}", f"--out={out}", *mixed)
+    assert {path.name for path in inner.iterdir() if path.suffix != ".h5"} == {"rooms"}
+    assert not (inner / "sound.h5").exists()
+    (inner / "rooms" / "notes.txt").write_text("not of a build")
+    (inner / "rooms" / "rooms-11025-1-0-1.npz.0a1b.part").write_bytes(b"what a kill left")
+    command(*arguments(folders, out, *given))
+    assert shards_of(out) == shards_of(pcm)
+    assert [path.name for path in (inner / "rooms").iterdir()] == ["notes.txt"]
+    (inner / "rooms" / "notes.txt").unlink()
+    command(*arguments(folders, out, *given))
+    assert {path.suffix for path in inner.iterdir()} == {".h5"}
+    assert dataset.describe(out)["size"] == pytest.approx(dataset.describe(pcm)["size"], rel=0.01)
+
+
 def test_ten_kills_change_nothing(tmp_path, rng):
     """SIGKILL to the whole build at drawn moments; what is resumed ends up the same."""
     folders = {kind: tmp_path / kind for kind in ("speech", "noise")}
