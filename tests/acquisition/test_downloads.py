@@ -15,7 +15,7 @@ import pytest
 
 from acquisition.downloads import Manners, Visitor
 from acquisition.errors import AcquisitionError
-from tests.acquisition.web import Site, drop_after, hang_up, kill_when, serving, status
+from tests.acquisition.web import Endless, Site, drop_after, hang_up, kill_when, serving, status
 
 BRISK = Manners(pause_s=(0.0, 0.0), tries=4, back_off_s=0.01, longest_wait_s=3.0, timeout_s=5.0)
 ROOT = Path(__file__).parents[2]
@@ -164,21 +164,12 @@ def test_robots_txt_is_asked_first_and_honoured(site, visitor, tmp_path):
 
 
 def test_an_endless_robots_txt_is_not_read_on(site, visitor, content, tmp_path):
-    sent = 0
-
-    def long(handler):
-        nonlocal sent
-        handler.send_response(200)
-        handler.end_headers()
-        handler.wfile.write(b"User-agent: *\nDisallow: /private\n")
-        while sent < 128 * 2**20:  # endless, but for this test
-            sent += handler.wfile.write(bytes(2**16))
-
+    long = Endless(128 * 2**20, first=b"User-agent: *\nDisallow: /private\n")
     site.faults["/robots.txt"] = [long]
     visitor.download(f"{site.at}/a.zip", tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == content
     # 16 MiB are read, and more lies in the connection's buffers only.
-    assert sent < 64 * 2**20
+    assert long.sent < 64 * 2**20
     with pytest.raises(AcquisitionError, match=r"robots\.txt does not allow"):
         visitor.page(f"{site.at}/private")
 
@@ -254,20 +245,11 @@ def test_where_a_redirect_may_not_lead(site, visitor, tmp_path):
 
 
 def test_a_redirect_is_not_read(site, visitor, content, tmp_path):
-    sent = 0
-
-    def long(handler):
-        nonlocal sent
-        handler.send_response(302)
-        handler.send_header("Location", "/a.zip")
-        handler.end_headers()
-        while sent < 64 * 2**20:  # endless, but for this test
-            sent += handler.wfile.write(bytes(2**16))
-
+    long = Endless(64 * 2**20, 302, Location="/a.zip")
     site.faults["/old.zip"] = [long]
     visitor.download(f"{site.at}/old.zip", tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == content
-    assert sent < 32 * 2**20
+    assert long.sent < 32 * 2**20
 
 
 def test_robots_txt_may_lie_elsewhere_or_be_refused(site, visitor, tmp_path):

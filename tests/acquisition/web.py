@@ -134,6 +134,23 @@ def status(code: int, **headers: str) -> Answer:
     return lambda handler: handler.say(code, **headers)
 
 
+class Endless:
+    """A body without an end, but for a test's sake; ``sent`` tells how much of it was taken."""
+
+    def __init__(self, most: int, code: int = 200, first: bytes = b"", **headers: str) -> None:
+        self.sent = 0
+        self._most, self._code, self._first, self._headers = most, code, first, headers
+
+    def __call__(self, handler: Handler) -> None:
+        handler.send_response(self._code)
+        for name, value in self._headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(self._first)
+        while self.sent < self._most:
+            self.sent += handler.wfile.write(bytes(2**16))
+
+
 def hang_up(handler: Handler) -> None:
     """No answer at all."""
     handler.connection.close()

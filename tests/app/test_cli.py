@@ -24,6 +24,18 @@ LOG = """look,step,minutes,rate,loss,accuracy,held_out,held_out_accuracy,average
 """
 
 
+def in_shell(arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The program as a shell runs it, whatever becomes of it."""
+    return subprocess.run(
+        f"{sys.executable} {ROOT / 'main.py'} {arguments}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
 @pytest.fixture
 def sound(tmp_path: Path, rng: np.random.Generator) -> Path:
     path = tmp_path / "noisy.wav"
@@ -140,15 +152,7 @@ def test_every_shipped_model_has_a_card() -> None:
 
 
 def test_a_reader_that_goes_away_is_not_a_traceback(tmp_path: Path) -> None:
-    done = subprocess.run(
-        f"{sys.executable} {ROOT / 'main.py'} models | true",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert done.stderr == ""
+    assert in_shell("models | true", PYTHONUNBUFFERED="1").stderr == ""
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii:strict", "utf-8:strict"])
@@ -183,13 +187,7 @@ def test_what_the_system_refuses_is_one_line(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.csv").write_text(LOG)
-    done = subprocess.run(
-        f"{sys.executable} {ROOT / 'main.py'} {arguments.format(tmp_path)}",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_shell(arguments.format(tmp_path))
     said = [line for line in done.stderr.splitlines() if line.startswith("denoise-app: ")]
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
